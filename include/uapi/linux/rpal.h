@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * RPAL: user interface of /dev/rpal.
+ *
+ * Conventions that hold for every command:
+ *
+ * - The argument is a pointer to the structure named in the command. Its
+ *   first field, size, is set by the caller to sizeof() of the structure it
+ *   was built with. A larger structure than the kernel knows is accepted if
+ *   all bytes that the kernel does not know are zero (else -E2BIG); a smaller
+ *   one is completed with zeros.
+ * - Unknown bits in flags and non-zero reserved fields are -EINVAL.
+ * - An unknown command is -ENOTTY; a pointer that cannot be read or written
+ *   is -EFAULT.
+ * - Out fields are written only when the command succeeds.
+ *
+ * Words: a *service* is a registered process; it lives in a *slot* of
+ * 512 GiB of address space. Two services are *linked* once each has asked for
+ * the other. A *sender* thread calls, a *receiver* thread is called.
+ */
+#ifndef _UAPI_LINUX_RPAL_H
+#define _UAPI_LINUX_RPAL_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define RPAL_ABI_MAJOR		0
+#define RPAL_ABI_MINOR		1
+
+#define RPAL_SLOT_SHIFT		39
+#define RPAL_SLOT_SIZE		(1ULL << RPAL_SLOT_SHIFT)
+/* Slots 1 .. RPAL_MAX_SLOT are given out; slot 0 holds private low mappings. */
+#define RPAL_MAX_SLOT		254
+
+#define RPAL_MAX_RECEIVERS	256	/* receiver threads per service */
+#define RPAL_MAX_SENDERS	1024	/* other registered threads per service */
+#define RPAL_MAX_DEPTH		8	/* calls nested in calls */
+#define RPAL_GROUP_LEN		32	/* group name, with its final zero */
+
+/* ------------------------------------------------------------------ query */
+
+/* What the CPU and the kernel offer. */
+#define RPAL_FEATURE_PKEYS	(1ULL << 0)	/* protection keys guard services */
+#define RPAL_FEATURE_LA57	(1ULL << 1)	/* five levels of page tables */
+#define RPAL_FEATURE_PTI	(1ULL << 2)	/* page-table isolation is on */
+#define RPAL_FEATURE_NO_PKEYS_OK (1ULL << 3)	/* placing without keys is allowed */
+#define RPAL_FEATURE_LAZY	(1ULL << 4)	/* called code may enter the kernel */
+
+/**
+ * struct rpal_query - what this module can do
+ * @size:		sizeof(struct rpal_query)
+ * @flags:		must be 0
+ * @abi_major:		changes when old programs no longer work
+ * @abi_minor:		changes when something was added
+ * @features:		RPAL_FEATURE_*
+ * @max_services:	services that can exist at once
+ * @max_links:		links that one service can have
+ * @max_receivers:	receiver threads per service
+ * @max_senders:	further registered threads per service
+ * @max_depth:		calls that can be nested
+ * @slot_shift:		log2 of a slot's size in bytes
+ * @nr_keys:		protection keys that can be given to services
+ * @block_size:		bytes from one thread block to the next
+ */
+struct rpal_query {
+	__u32 size;
+	__u32 flags;
+	__u32 abi_major;
+	__u32 abi_minor;
+	__u64 features;
+	__u32 max_services;
+	__u32 max_links;
+	__u32 max_receivers;
+	__u32 max_senders;
+	__u32 max_depth;
+	__u32 slot_shift;
+	__u32 nr_keys;
+	__u32 block_size;
+};
+
+/* -------------------------------------------------------------- placement */
+
+/* Go on without protection keys where the CPU has none (module must allow). */
+#define RPAL_PLACE_NO_PKEYS	(1U << 0)
+
+/**
+ * struct rpal_place - have the calling task's next program placed in a slot
+ * @size:	sizeof(struct rpal_place)
+ * @flags:	RPAL_PLACE_*
+ * @group:	zero-terminated name; services of one group get different keys.
+ *		Empty: no group
+ *
+ * Holds for the next execve() of the calling task that reaches a program, and
+ * ends with the task, with the file it was asked on, or with that execve().
+ * A second request on the same file replaces the first.
+ *
+ * Errors of the command: -EINVAL (group not terminated, flags), -EOPNOTSUPP
+ * (the CPU has no protection keys and they were not waived).
+ *
+ * Errors of the execve(), all before the point of no return:
+ * -ELIBBAD (not a 64-bit x86 position-independent ELF program), -EPERM
+ * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
+ * -ENOTUNIQ (all keys are in use within the group), -EOPNOTSUPP (no protection
+ * keys), -ENOMEM, -EINTR.
+ */
+struct rpal_place {
+	__u32 size;
+	__u32 flags;
+	__u8 group[RPAL_GROUP_LEN];
+};
+
+#define RPAL_SELF_PLACED	(1U << 0)	/* lives in a slot */
+#define RPAL_SELF_REGISTERED	(1U << 1)	/* is a service */
+#define RPAL_SELF_PRIVATE_LOW	(1U << 2)	/* has made mappings below 512 GiB,
+						 * which no peer can reach */
+#define RPAL_SELF_HEIR		(1U << 3)	/* forked from a placed process */
+
+/**
+ * struct rpal_self - where the calling process lives
+ * @size:	sizeof(struct rpal_self)
+ * @flags:	must be 0
+ * @state:	out: RPAL_SELF_*
+ * @slot:	out: slot number, 0 if not placed
+ * @pkey:	out: protection key of its memory, 0 if none
+ * @id:		out: service id, 0 if not registered
+ * @base:	out: first address of the slot
+ * @end:	out: first address after the slot
+ * @key:	out: service key, 0 if not registered
+ */
+struct rpal_self {
+	__u32 size;
+	__u32 flags;
+	__u32 state;
+	__u32 slot;
+	__u32 pkey;
+	__u32 id;
+	__u64 base;
+	__u64 end;
+	__u64 key;
+};
+
+/* --------------------------------------------------------------- services */
+
+/**
+ * struct rpal_ranges - code addresses of the call trampolines
+ * @open_start:		first instruction after which the caller's own memory
+ *			may be closed: the WRPKRU of a call
+ * @open_end:		first instruction after PKRU was restored because the
+ *			claim failed
+ * @enter_start:	first instruction after the claiming cmpxchg
+ * @enter_end:		end of the code that jumps to the receiver
+ * @leave_start:	the receiver's check of its own word on return
+ * @leave_end:		end of the code that jumps back to the sender
+ * @home_start:		where a sender continues after a call
+ * @home_end:		first instruction after its PKRU was restored
+ * @lazy_ip:		where a sender continues with status in ax and result
+ *			in dx after the kernel has ended the call
+ * @wait_ip:		where a receiver continues when its wait ends
+ *
+ * Between enter_start and home_end r10 holds the address of the caller's block
+ * and r11 that of the receiver's; from leave_start on r8 holds the status and
+ * r9 the result. Between open_start and enter_start r10 holds the caller's
+ * block. All addresses must lie in the caller's slot.
+ */
+struct rpal_ranges {
+	__u64 open_start;
+	__u64 open_end;
+	__u64 enter_start;
+	__u64 enter_end;
+	__u64 leave_start;
+	__u64 leave_end;
+	__u64 home_start;
+	__u64 home_end;
+	__u64 lazy_ip;
+	__u64 wait_ip;
+};
+
+/**
+ * struct rpal_register - make the calling process a service
+ * @size:		sizeof(struct rpal_register)
+ * @flags:		must be 0
+ * @nr_receivers:	1 .. RPAL_MAX_RECEIVERS: receiver threads it may have
+ * @id:			out: service id, the number of its slot
+ * @key:		out: unguessable key by which others ask for it
+ * @area_size:		out: bytes of thread area to be mapped, MAP_SHARED, at
+ *			offset 0 of the file
+ * @ranges:		the trampolines
+ *
+ * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or
+ * the file is registered), -EINVAL, -ENOMEM.
+ *
+ * The service ends with RPAL_IOC_UNREGISTER, with the file or the process.
+ * All further commands on the file must come from the same process (-EPERM).
+ */
+struct rpal_register {
+	__u32 size;
+	__u32 flags;
+	__u32 nr_receivers;
+	__u32 id;
+	__u64 key;
+	__u64 area_size;
+	struct rpal_ranges ranges;
+};
+
+#define RPAL_LINK_ASKED		(1U << 0)	/* we have asked for it */
+#define RPAL_LINK_WANTED	(1U << 1)	/* it has asked for us */
+#define RPAL_LINK_LINKED	(1U << 2)	/* both: memory is shared */
+
+/**
+ * struct rpal_request - ask to be linked with a service, or take it back
+ * @size:	sizeof(struct rpal_request)
+ * @flags:	must be 0
+ * @key:	the peer's key
+ * @id:		out: the peer's id
+ * @state:	out: RPAL_LINK_* after the command
+ *
+ * RPAL_IOC_REQUEST. Errors: -ENXIO (caller is no service), -ENOENT (no service
+ * has this key), -EINVAL (own key), -EALREADY (asked before), -EACCES (the
+ * caller may not read the peer by the rules of ptrace), -ENOTUNIQ (both use
+ * the same protection key), -EMLINK (too many links).
+ *
+ * The link exists from the moment when both have asked, in any order.
+ *
+ * RPAL_IOC_RELEASE. Ends link and request in both directions. Errors: -ENXIO,
+ * -ENOENT (nothing was asked).
+ */
+struct rpal_request {
+	__u32 size;
+	__u32 flags;
+	__u64 key;
+	__u32 id;
+	__u32 state;
+};
+
+/**
+ * struct rpal_peer - look at a service by key or, with @key 0, by id
+ * @size:		sizeof(struct rpal_peer)
+ * @flags:		must be 0
+ * @key:		in, or out when asked by id and linked
+ * @id:			in when @key is 0, else out
+ * @state:		out: RPAL_LINK_*
+ * @pkey:		out: protection key of its memory
+ * @nr_receivers:	out: blocks 0 .. nr_receivers - 1 belong to receivers
+ * @base:		out: first address of its slot
+ * @area:		out: address of its thread area, 0 if not mapped
+ *
+ * Only services for which one side has asked are shown. Errors: -ENXIO,
+ * -ENOENT.
+ */
+struct rpal_peer {
+	__u32 size;
+	__u32 flags;
+	__u64 key;
+	__u32 id;
+	__u32 state;
+	__u32 pkey;
+	__u32 nr_receivers;
+	__u64 base;
+	__u64 area;
+};
+
+/* ---------------------------------------------------------------- threads */
+
+/*
+ * Each registered thread has a block of RPAL_BLOCK_SIZE bytes in the thread
+ * area of its service: the lowest nr_receivers blocks are for receivers.
+ */
+#define RPAL_BLOCK_SIZE		256
+
+/* A thread's name: service id in bits 31..16, index of its block below. */
+#define RPAL_TID(service, index)	(((__u32)(service) << 16) | (index))
+#define RPAL_TID_SERVICE(tid)	((__u32)(tid) >> 16)
+#define RPAL_TID_INDEX(tid)	((__u32)(tid) & 0xffff)
+
+/*
+ * A state word: bits 63..32 the tid of the caller and bits 31..8 a generation
+ * of it (both only in RPAL_ST_CALL), bit 7 RPAL_ST_PENDING, bits 6..0 a state.
+ */
+#define RPAL_ST_RUNNING		0	/* runs its own code on its own task */
+#define RPAL_ST_WAIT		1	/* can be called */
+#define RPAL_ST_CALL		2	/* its context runs on the caller's task */
+#define RPAL_ST_LAZY		3	/* was handed to its own task */
+#define RPAL_ST_DEAD		5	/* will never be called again */
+#define RPAL_ST_MASK		0x7f
+#define RPAL_ST_PENDING		0x80	/* wake the receiver when the call ends */
+
+/**
+ * struct rpal_block - the words through which threads call each other
+ * @word:		state word
+ * @caller:		address of the caller's block, set by the caller
+ * @caller_word:	the caller's call_word, set by the caller
+ * @call_word:		RPAL_ST_CALL with this thread's identity, for its calls
+ * @callee:		tid of the thread this one is calling, 0 if none
+ * @tid:		own tid
+ * @status:		answer to a lazily switched call
+ * @result:		answer to a lazily switched call
+ * @pad0:		unused
+ * @ip:			saved context: where to continue
+ * @sp:			stack pointer
+ * @bx:			callee-saved registers
+ * @bp:			callee-saved registers
+ * @r12:		callee-saved registers
+ * @r13:		callee-saved registers
+ * @r14:		callee-saved registers
+ * @r15:		callee-saved registers
+ * @fsbase:		base of thread-local storage
+ * @pkru:		access rights of this context
+ * @mxcsr:		SSE control word
+ * @fcw:		x87 control word
+ * @pad1:		unused
+ * @user:		free for the library of the service
+ */
+struct rpal_block {
+	__u64 word;		/* 0 */
+	__u64 caller;		/* 8 */
+	__u64 caller_word;	/* 16 */
+	__u64 call_word;	/* 24 */
+	__u32 callee;		/* 32 */
+	__u32 tid;		/* 36 */
+	__s64 status;		/* 40 */
+	__s64 result;		/* 48 */
+	__u64 pad0;		/* 56 */
+	__u64 ip;		/* 64 */
+	__u64 sp;		/* 72 */
+	__u64 bx;		/* 80 */
+	__u64 bp;		/* 88 */
+	__u64 r12;		/* 96 */
+	__u64 r13;		/* 104 */
+	__u64 r14;		/* 112 */
+	__u64 r15;		/* 120 */
+	__u64 fsbase;		/* 128 */
+	__u32 pkru;		/* 136 */
+	__u32 mxcsr;		/* 140 */
+	__u16 fcw;		/* 144 */
+	__u16 pad1[3];
+	__u64 user[13];		/* 152 */
+};
+
+#define RPAL_THREAD_SENDER	(1U << 0)
+#define RPAL_THREAD_RECEIVER	(1U << 1)
+
+/**
+ * struct rpal_thread - make the calling thread a sender, a receiver or both
+ * @size:	sizeof(struct rpal_thread)
+ * @flags:	RPAL_THREAD_*, at least one. Registering again adds a role, but
+ *		a sender that is to be a receiver too must ask for both at once
+ * @tid:	out: the thread's tid
+ * @reserved:	must be 0
+ * @block:	out: address of its block
+ *
+ * Errors: -ENXIO (no service, or its thread area is not mapped), -EBUSY
+ * (registered already with another kind of block, or still registered with
+ * rseq), -ENOSPC (all blocks of the kind are in use), -EOPNOTSUPP (user shadow
+ * stack, AMX permission, syscall user dispatch in use, 32-bit task), -ENOMEM.
+ *
+ * RPAL_IOC_THREAD_EXIT ends it; -ENXIO if there is none, -EBUSY in a call.
+ */
+struct rpal_thread {
+	__u32 size;
+	__u32 flags;
+	__u32 tid;
+	__u32 reserved;
+	__u64 block;
+};
+
+#define RPAL_WAIT_REPLY		(1U << 0)	/* answer a lazily switched call first */
+
+/**
+ * struct rpal_wait - a receiver waits to be called
+ * @size:	sizeof(struct rpal_wait)
+ * @flags:	RPAL_WAIT_*
+ * @fd:		-1, or a pollable file whose input ends the wait
+ * @reserved:	must be 0
+ * @timeout_ns:	-1: for ever, else nanoseconds
+ *
+ * The caller has saved its context in its block before. The command itself
+ * returns only errors that are found before waiting: -ENXIO (no receiver),
+ * -EINVAL, -EBADF. Once it waits, the thread continues at wait_ip with its
+ * saved context and in ax: -EINTR (a signal came), RPAL_WAITED_EVENT,
+ * RPAL_WAITED_TIMEOUT, -EPROTO (its state word held nonsense); or it continues
+ * in the middle of a procedure that a caller's task had begun and handed over.
+ * With RPAL_WAIT_REPLY the kernel takes status and result from the block.
+ */
+struct rpal_wait {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 reserved;
+	__s64 timeout_ns;
+};
+
+#define RPAL_WAITED_EVENT	(-4001)
+#define RPAL_WAITED_TIMEOUT	(-4002)
+
+/* In ax at lazy_ip: the call goes on without us, ask RPAL_IOC_AWAIT_REPLY. */
+#define RPAL_CALL_LAZY		(-4003)
+
+/**
+ * struct rpal_reply - a sender waits for the answer to a lazily switched call
+ * @size:	sizeof(struct rpal_reply)
+ * @flags:	must be 0
+ * @status:	out: 0 or a negative errno
+ * @result:	out: the procedure's result
+ *
+ * Errors: -ENXIO, -EINVAL (no such call), -EINTR (ask again).
+ */
+struct rpal_reply {
+	__u32 size;
+	__u32 flags;
+	__s64 status;
+	__s64 result;
+};
+
+/**
+ * struct rpal_wake - wake a receiver whose word became WAIT | PENDING
+ * @size:	sizeof(struct rpal_wake)
+ * @flags:	must be 0
+ * @tid:	the receiver
+ * @reserved:	must be 0
+ *
+ * Errors: -ENXIO, -ESRCH (no such receiver in a linked service).
+ */
+struct rpal_wake {
+	__u32 size;
+	__u32 flags;
+	__u32 tid;
+	__u32 reserved;
+};
+
+/**
+ * struct rpal_await - sleep until a receiver of a service may be free
+ * @size:	sizeof(struct rpal_await)
+ * @flags:	must be 0
+ * @id:		service
+ * @reserved:	must be 0
+ * @timeout_ns:	-1: for ever, else nanoseconds
+ *
+ * Returns 0 when it is worth another try (spurious returns happen). Errors:
+ * -ENXIO, -ESRCH (not linked), -EPIPE (it has no receiver left), -EINTR,
+ * -ETIMEDOUT.
+ */
+struct rpal_await {
+	__u32 size;
+	__u32 flags;
+	__u32 id;
+	__u32 reserved;
+	__s64 timeout_ns;
+};
+
+#define RPAL_IOC_MAGIC		0xBF
+
+#define RPAL_IOC_QUERY		_IOWR(RPAL_IOC_MAGIC, 0x00, struct rpal_query)
+#define RPAL_IOC_PLACE		_IOW(RPAL_IOC_MAGIC, 0x01, struct rpal_place)
+#define RPAL_IOC_SELF		_IOWR(RPAL_IOC_MAGIC, 0x02, struct rpal_self)
+#define RPAL_IOC_REGISTER	_IOWR(RPAL_IOC_MAGIC, 0x10, struct rpal_register)
+#define RPAL_IOC_UNREGISTER	_IO(RPAL_IOC_MAGIC, 0x11)
+#define RPAL_IOC_REQUEST	_IOWR(RPAL_IOC_MAGIC, 0x12, struct rpal_request)
+#define RPAL_IOC_RELEASE	_IOWR(RPAL_IOC_MAGIC, 0x13, struct rpal_request)
+#define RPAL_IOC_PEER		_IOWR(RPAL_IOC_MAGIC, 0x14, struct rpal_peer)
+#define RPAL_IOC_THREAD		_IOWR(RPAL_IOC_MAGIC, 0x20, struct rpal_thread)
+#define RPAL_IOC_THREAD_EXIT	_IO(RPAL_IOC_MAGIC, 0x21)
+#define RPAL_IOC_WAIT		_IOW(RPAL_IOC_MAGIC, 0x22, struct rpal_wait)
+#define RPAL_IOC_AWAIT_REPLY	_IOWR(RPAL_IOC_MAGIC, 0x23, struct rpal_reply)
+#define RPAL_IOC_WAKE		_IOW(RPAL_IOC_MAGIC, 0x24, struct rpal_wake)
+#define RPAL_IOC_AWAIT		_IOW(RPAL_IOC_MAGIC, 0x25, struct rpal_await)
+
+#endif /* _UAPI_LINUX_RPAL_H */
