@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# make help says what there is. Everything is built below build/, so that the
+# module can be built for several kernels side by side.
+
+VERSION		:= 0.1.0
+SOVERSION	:= 0
+
+KVER		?= $(shell uname -r)
+KDIR		?= $(firstword $(wildcard /lib/modules/$(KVER)/build \
+			/usr/src/linux-headers-$(KVER)) /lib/modules/$(KVER)/build)
+
+PREFIX		?= /usr/local
+DESTDIR		?=
+BINDIR		?= $(PREFIX)/bin
+LIBDIR		?= $(PREFIX)/lib
+INCLUDEDIR	?= $(PREFIX)/include
+MANDIR		?= $(PREFIX)/share/man
+UDEVDIR		?= $(if $(filter /usr,$(PREFIX)),/lib/udev,/etc/udev)/rules.d
+SYSUSERSDIR	?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/sysusers.d
+DKMSDIR		?= /usr/src/rpal-$(VERSION)
+
+B		:= build
+LIB		:= $(B)/lib
+
+CFLAGS		?= -O2 -g
+WARN		:= -Wall -Wextra -Werror
+CPPFLAGS_	= -D_GNU_SOURCE -Iinclude/uapi -Ilib/include $(CPPFLAGS)
+CFLAGS_		= $(CFLAGS) $(WARN) -pthread -MMD -MP
+# Everything but the library is an ordinary position-independent program.
+PIE		:= -fPIE
+LINK		= $(CC) $(CFLAGS) -pthread -pie $(LDFLAGS)
+LINK_STATIC	= $(CC) $(CFLAGS) -pthread -static-pie $(LDFLAGS)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+# Objects are worth keeping although only pattern rules name them.
+.SECONDARY:
+
+.PHONY: all
+all: programs module
+
+.PHONY: help
+help:
+	@echo 'all               library, tools, examples, tests and the module'
+	@echo 'module            the module for KVER (or KDIR), in $(B)/kmod-KVER/kmod/'
+	@echo 'programs          all but the module'
+	@echo 'demo              two processes call each other in an emulated machine'
+	@echo 'check             all tests, on emulated machines with Debian kernels (root)'
+	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
+	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
+	@echo 'bench             what a call costs'
+	@echo 'style             checkpatch, sparse, shellcheck, clang-format'
+	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
+	@echo 'modules_install   the module, for KVER'
+	@echo 'dkms-install      the module, for every kernel, through dkms'
+	@echo 'uninstall, clean, help'
+
+# --- library
+
+# What a program links to be placed at exec is an object of its own, not part
+# of the library: nobody gets it without asking.
+PLACED_SRC	:= $(wildcard lib/rpal-placed.[cS])
+LIB_SRC		:= $(filter-out $(PLACED_SRC),$(wildcard lib/*.c lib/*.S))
+LIB_OBJ		:= $(patsubst lib/%,$(B)/obj/lib/%.o,$(LIB_SRC))
+LIB_MAP		:= $(wildcard lib/librpal.map)
+LIB_SO		:= $(LIB)/librpal.so.$(VERSION)
+PLACED_OBJ	:= $(if $(PLACED_SRC),$(LIB)/rpal-placed.o)
+PC		:= $(patsubst lib/%.pc.in,$(LIB)/%.pc,$(wildcard lib/*.pc.in))
+
+.PHONY: lib
+ifneq ($(LIB_SRC),)
+lib: $(LIB)/librpal.so $(LIB)/librpal.a $(PLACED_OBJ) $(PC)
+LIB_DEP		:= $(LIB)/librpal.so
+LIB_A_DEP	:= $(LIB)/librpal.a
+LINK_LIB	:= -L$(LIB) -lrpal
+endif
+
+$(B)/obj/lib/%.c.o: lib/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) -fPIC -fvisibility=hidden -DRPAL_BUILDING_LIBRARY \
+		-DRPAL_LIB_VERSION='"$(VERSION)"' -c -o $@ $<
+
+$(B)/obj/lib/%.S.o: lib/%.S
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) -fPIC -c -o $@ $<
+
+$(LIB)/rpal-placed.o: $(B)/obj/lib/$(notdir $(PLACED_SRC)).o
+	@mkdir -p $(@D)
+	cp $< $@
+
+$(LIB_SO): $(LIB_OBJ) $(LIB_MAP)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -pthread -shared -Wl,-soname,librpal.so.$(SOVERSION) \
+		$(LIB_MAP:%=-Wl,--version-script=%) -Wl,--no-undefined -Wl,-z,relro,-z,now \
+		$(LDFLAGS) -o $@ $(LIB_OBJ)
+
+$(LIB)/librpal.so: $(LIB_SO)
+	ln -sf $(notdir $(LIB_SO)) $(LIB)/librpal.so.$(SOVERSION)
+	ln -sf librpal.so.$(SOVERSION) $@
+
+$(LIB)/librpal.a: $(LIB_OBJ)
+	@mkdir -p $(@D)
+	rm -f $@
+	$(AR) rcs $@ $^
+
+# The directories may differ from one make install to the next.
+$(LIB)/%.pc: lib/%.pc.in Makefile FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@prefix@|$(PREFIX)|g' \
+		-e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@libdir@|$(LIBDIR)|g' \
+		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' -e 's|@includedir@|$(INCLUDEDIR)|g' $< >$@.tmp
+	@cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+
+.PHONY: FORCE
+FORCE:
+
+# --- programs: the tool, examples, tests
+
+# $(call progs,DIR): one program for each C file in DIR but common*.c, which go
+# into every one of them.
+progs		= $(patsubst $(1)/%.c,$(B)/$(1)/%,$(filter-out $(1)/common%.c,$(wildcard $(1)/*.c)))
+common		= $(patsubst %.c,$(B)/obj/%.c.o,$(wildcard $(1)/common*.c))
+
+TOOL_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tools/*.c tools/*.S))
+TOOLS		:= $(if $(TOOL_OBJ),$(B)/tools/rpal)
+EXAMPLES	:= $(call progs,examples)
+UNIT		:= $(call progs,tests/unit)
+GUEST		:= $(call progs,tests/guest)
+
+.PHONY: programs
+programs: lib $(TOOLS) $(EXAMPLES) $(UNIT) $(GUEST)
+
+$(B)/obj/%.c.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(PIE) -I$(<D) -c -o $@ $<
+
+$(B)/obj/%.S.o: %.S
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(PIE) -I$(<D) -c -o $@ $<
+
+# A rule of the tree's own may add to LDLIBS of one program, or to its objects:
+#	build/tests/guest/foo: build/lib/rpal-placed.o
+-include $(wildcard lib/rules.mk tools/rules.mk examples/rules.mk tests/rules.mk \
+	tests/unit/rules.mk tests/guest/rules.mk)
+
+$(B)/tools/rpal: $(TOOL_OBJ) $(LIB_DEP)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $(filter %.o,$^) $(LINK_LIB) $(LDLIBS)
+
+$(B)/examples/%: $(B)/obj/examples/%.c.o $(call common,examples) $(LIB_DEP)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $(filter %.o,$^) $(LINK_LIB) $(LDLIBS)
+
+# Check's flags name -pthread and -lsubunit; a unit test may use what the
+# library hides, so it gets the archive.
+$(B)/tests/unit/%: $(B)/obj/tests/unit/%.c.o $(call common,tests/unit) $(LIB_A_DEP)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $(filter %.o,$^) $(LIB_A_DEP) $(shell pkg-config --libs check) $(LDLIBS)
+
+$(B)/tests/guest/static-%: $(B)/obj/tests/guest/static-%.c.o $(call common,tests/guest) $(LIB_A_DEP)
+	@mkdir -p $(@D)
+	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LIB_A_DEP) $(LDLIBS)
+
+# placed-NAME.c is a program that asks for its slot at link time.
+$(B)/tests/guest/placed-%: $(B)/obj/tests/guest/placed-%.c.o $(call common,tests/guest) $(PLACED_OBJ) $(LIB_DEP)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $(filter %.o,$^) $(LINK_LIB) $(LDLIBS)
+
+$(B)/tests/guest/%: $(B)/obj/tests/guest/%.c.o $(call common,tests/guest) $(LIB_DEP)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $(filter %.o,$^) $(LINK_LIB) $(LDLIBS)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+
+# --- module
+
+# With a KDIR alone, its own release names the directory; with KVER alone, KDIR
+# follows from it.
+ifeq ($(origin KDIR),command line)
+ifneq ($(origin KVER),command line)
+# Debian's headers have the right name only in utsrelease.h.
+KVER		:= $(shell sed -n 's/.*UTS_RELEASE "\(.*\)"/\1/p' \
+			$(KDIR)/include/generated/utsrelease.h 2>/dev/null)
+endif
+endif
+
+KB		:= $(B)/kmod-$(KVER)
+KO		:= $(KB)/kmod/rpal.ko
+KMAKE		= $(MAKE) -C $(KDIR) M=$(CURDIR)/$(KB)/kmod
+
+# A copy of the sources for each kernel, with the times kept, so that the
+# kernel's make sees what has changed; what is gone in the tree goes there, too.
+.PHONY: module-source
+module-source:
+	@test -e kmod/Kbuild || { echo 'no kmod/Kbuild' >&2; exit 1; }
+	@mkdir -p $(KB)/kmod $(KB)/include
+	@cp -pr kmod include $(KB)/
+	@cd $(KB) && find kmod include -type f \( -name '*.[chS]' ! -name '*.mod.c' -o -name Kbuild \) | \
+		while read -r f; do test -e "$(CURDIR)/$$f" || rm -f "$$f"; done
+
+.PHONY: module
+module: module-source
+	@test -d $(KDIR) || { echo 'no kernel headers in $(KDIR)' >&2; exit 1; }
+	+@$(KMAKE) modules
+
+.PHONY: modules_install
+modules_install: module
+	$(KMAKE) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
+
+# --- tests
+
+.PHONY: check check-debug
+check:
+	tests/vm/prepare
+	+tests/vm/check
+
+check-debug:
+	tests/vm/prepare
+	+tests/vm/check --kernel debug
+
+.PHONY: demo
+demo:
+	tests/vm/run --kernel $(or $(KERNEL),6.12) --timeout 900 -- demo
+
+.PHONY: bench
+bench:
+	tests/vm/run --kernel $(or $(KERNEL),6.12) --timeout 1800 -- bench
+
+.PHONY: stress
+stress:
+	tests/stress $(if $(STRESS),--name $(STRESS)) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(N),--count $(N))
+
+.PHONY: style
+style:
+	tests/vm/style
+
+# --- installing
+
+.PHONY: install
+install: lib $(TOOLS)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(BINDIR) \
+		$(DESTDIR)$(INCLUDEDIR)/rpal $(DESTDIR)$(INCLUDEDIR)/linux \
+		$(DESTDIR)$(UDEVDIR) $(DESTDIR)$(SYSUSERSDIR)
+	install -m 0755 $(LIB_SO) $(DESTDIR)$(LIBDIR)/
+	ln -sf $(notdir $(LIB_SO)) $(DESTDIR)$(LIBDIR)/librpal.so.$(SOVERSION)
+	ln -sf librpal.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/librpal.so
+	install -m 0644 $(LIB)/librpal.a $(PLACED_OBJ) $(DESTDIR)$(LIBDIR)/
+	install -m 0644 $(PC) $(DESTDIR)$(LIBDIR)/pkgconfig/
+	install -m 0644 lib/include/rpal/*.h $(DESTDIR)$(INCLUDEDIR)/rpal/
+	install -m 0644 include/uapi/linux/rpal.h $(DESTDIR)$(INCLUDEDIR)/linux/
+	install -m 0755 $(TOOLS) $(DESTDIR)$(BINDIR)/
+	install -m 0644 udev/99-rpal.rules $(DESTDIR)$(UDEVDIR)/
+	install -m 0644 udev/rpal.sysusers $(DESTDIR)$(SYSUSERSDIR)/rpal.conf
+	@for p in $(wildcard man/*.[1-9]); do \
+		install -D -m 0644 $$p $(DESTDIR)$(MANDIR)/man$${p##*.}/$${p##*/} || exit; done
+
+.PHONY: uninstall
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/librpal.so $(DESTDIR)$(LIBDIR)/librpal.so.$(SOVERSION) \
+		$(DESTDIR)$(LIBDIR)/$(notdir $(LIB_SO)) $(DESTDIR)$(LIBDIR)/librpal.a \
+		$(DESTDIR)$(LIBDIR)/rpal-placed.o \
+		$(addprefix $(DESTDIR)$(LIBDIR)/pkgconfig/,$(notdir $(PC))) \
+		$(DESTDIR)$(INCLUDEDIR)/linux/rpal.h $(DESTDIR)$(BINDIR)/rpal \
+		$(DESTDIR)$(UDEVDIR)/99-rpal.rules $(DESTDIR)$(SYSUSERSDIR)/rpal.conf
+	rm -rf $(DESTDIR)$(INCLUDEDIR)/rpal
+	@for p in $(wildcard man/*.[1-9]); do \
+		rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$${p##*/}; done
+
+# What dkms builds is the module and the header it shares with user space.
+.PHONY: dkms-source
+dkms-source:
+	rm -rf $(DESTDIR)$(DKMSDIR)
+	install -d $(DESTDIR)$(DKMSDIR)
+	cp -pr kmod include $(DESTDIR)$(DKMSDIR)/
+	sed 's/@VERSION@/$(VERSION)/' dkms.conf >$(DESTDIR)$(DKMSDIR)/dkms.conf
+
+.PHONY: dkms-install
+dkms-install: dkms-source
+	dkms add rpal/$(VERSION)
+	dkms install rpal/$(VERSION)
+
+.PHONY: clean
+clean:
+	rm -rf $(B)/obj $(B)/lib $(B)/tools $(B)/examples $(B)/tests $(B)/kmod-* $(B)/dkms
+
+# For scripts, which have no other way to know.
+.PHONY: version
+version:
+	@echo $(VERSION)
