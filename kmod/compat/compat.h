@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Differences between kernels. The core is written for one kernel; what is
+ * called or spelled differently on another is hidden here.
+ */
+#ifndef RPAL_COMPAT_H
+#define RPAL_COMPAT_H
+
+#include <linux/ftrace.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/version.h>
+
+/* The registers of a function's caller, as ftrace hands them over. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define rpal_fregs(fregs)	(&arch_ftrace_regs(fregs)->regs)
+#else
+#define rpal_fregs(fregs)	(&(fregs)->regs)
+#endif
+
+/* The notifier that follows every flush of a mm's TLB entries. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define RPAL_INVALIDATE_OP	arch_invalidate_secondary_tlbs
+#else
+#define RPAL_INVALIDATE_OP	invalidate_range
+#endif
+
+/* The one function through which every search for an address goes. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define RPAL_GET_UNMAPPED_AREA	"__get_unmapped_area"
+#else
+#define RPAL_GET_UNMAPPED_AREA	"get_unmapped_area"
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+#endif
+
+/*
+ * Without paravirt page-table operations set_p4d() is inline and calls this
+ * function, which is not exported: thunk.S provides it.
+ */
+#if !defined(CONFIG_PARAVIRT_XXL) && \
+	(defined(CONFIG_PAGE_TABLE_ISOLATION) || \
+	 defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))
+#define RPAL_NEED_PTI_THUNK	1
+#endif
+
+#endif /* RPAL_COMPAT_H */

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * /dev/rpal: files and the dispatch of commands.
+ */
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/pkeys.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "rpal.h"
+
+/* Every argument is copied in once, and out only when the command succeeded. */
+union argument {
+	u32 size;
+	struct rpal_query query;
+	struct rpal_place place;
+	struct rpal_self self;
+	struct rpal_register reg;
+	struct rpal_request request;
+	struct rpal_peer peer;
+};
+
+static int do_query(struct rpal_file *file, union argument *arg)
+{
+	struct rpal_query *query = &arg->query;
+	u32 flags = query->flags;
+
+	if (flags)
+		return -EINVAL;
+	memset(query, 0, sizeof(*query));
+	query->abi_major = RPAL_ABI_MAJOR;
+	query->abi_minor = RPAL_ABI_MINOR;
+	if (rpal_pkeys_present())
+		query->features |= RPAL_FEATURE_PKEYS;
+	if (pgtable_l5_enabled())
+		query->features |= RPAL_FEATURE_LA57;
+	if (boot_cpu_has(X86_FEATURE_PTI))
+		query->features |= RPAL_FEATURE_PTI;
+	if (READ_ONCE(rpal_allow_no_pkeys))
+		query->features |= RPAL_FEATURE_NO_PKEYS_OK;
+	query->max_services = RPAL_MAX_SLOT;
+	query->max_links = RPAL_MAX_SLOT - 1;
+	query->max_receivers = RPAL_MAX_RECEIVERS;
+	query->max_senders = RPAL_MAX_SENDERS;
+	query->max_depth = RPAL_MAX_DEPTH;
+	query->slot_shift = RPAL_SLOT_SHIFT;
+	query->nr_keys = rpal_pkeys_present() ? arch_max_pkey() - 1 : 0;
+	query->block_size = RPAL_BLOCK_SIZE;
+	return 0;
+}
+
+static int do_place(struct rpal_file *file, union argument *arg)
+{
+	return rpal_place_ask(file, &arg->place);
+}
+
+static int do_self(struct rpal_file *file, union argument *arg)
+{
+	u32 flags = arg->self.flags;
+
+	if (flags)
+		return -EINVAL;
+	memset(&arg->self, 0, sizeof(arg->self));
+	rpal_service_self(&arg->self);
+	return 0;
+}
+
+static int do_register(struct rpal_file *file, union argument *arg)
+{
+	return rpal_service_register(file, &arg->reg);
+}
+
+static int do_request(struct rpal_file *file, union argument *arg)
+{
+	return rpal_service_request(file, &arg->request);
+}
+
+static int do_release(struct rpal_file *file, union argument *arg)
+{
+	return rpal_service_release(file, &arg->request);
+}
+
+static int do_peer(struct rpal_file *file, union argument *arg)
+{
+	return rpal_service_peer(file, &arg->peer);
+}
+
+struct command {
+	unsigned int cmd;
+	int (*run)(struct rpal_file *file, union argument *arg);
+};
+
+static const struct command commands[] = {
+	{ RPAL_IOC_QUERY, do_query },
+	{ RPAL_IOC_PLACE, do_place },
+	{ RPAL_IOC_SELF, do_self },
+	{ RPAL_IOC_REGISTER, do_register },
+	{ RPAL_IOC_REQUEST, do_request },
+	{ RPAL_IOC_RELEASE, do_release },
+	{ RPAL_IOC_PEER, do_peer },
+};
+
+/* By number and direction: the size in the command may have grown. */
+static const struct command *find_command(unsigned int cmd)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++) {
+		if (((commands[i].cmd ^ cmd) & ~IOCSIZE_MASK) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+/*
+ * The size a caller states must cover the size and flags fields. The second
+ * read of it, inside the structure, is not used.
+ */
+static int copy_in(union argument *arg, unsigned int known, u32 __user *from,
+		   u32 *size)
+{
+	if (get_user(*size, from))
+		return -EFAULT;
+	if (*size < 2 * sizeof(u32))
+		return -EINVAL;
+	if (*size > PAGE_SIZE)
+		return -E2BIG;
+	return copy_struct_from_user(arg, known, from, *size);
+}
+
+static long rpal_ioctl(struct file *filp, unsigned int cmd, unsigned long uarg)
+{
+	const struct command *command = find_command(cmd);
+	struct rpal_file *file = filp->private_data;
+	void __user *user = (void __user *)uarg;
+	union argument arg;
+	unsigned int known;
+	u32 size;
+	int err;
+
+	if (cmd == RPAL_IOC_UNREGISTER)
+		return rpal_service_unregister(file);
+	if (!command)
+		return -ENOTTY;
+	known = _IOC_SIZE(command->cmd);
+	err = copy_in(&arg, known, user, &size);
+	if (err)
+		return err;
+	err = command->run(file, &arg);
+	if (err || !(_IOC_DIR(cmd) & _IOC_READ))
+		return err;
+	arg.size = size;
+	return copy_to_user(user, &arg, min(size, known)) ? -EFAULT : 0;
+}
+
+static int rpal_open(struct inode *inode, struct file *filp)
+{
+	struct rpal_file *file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
+
+	if (!file)
+		return -ENOMEM;
+	filp->private_data = file;
+	return nonseekable_open(inode, filp);
+}
+
+static int rpal_release(struct inode *inode, struct file *filp)
+{
+	struct rpal_file *file = filp->private_data;
+
+	rpal_place_forget(file);
+	rpal_service_file_gone(file);
+	kfree(file);
+	return 0;
+}
+
+static const struct file_operations rpal_fops = {
+	.owner = THIS_MODULE,
+	.open = rpal_open,
+	.release = rpal_release,
+	.unlocked_ioctl = rpal_ioctl,
+};
+
+static struct miscdevice rpal_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "rpal",
+	.mode = 0660,
+	.fops = &rpal_fops,
+};
+
+/**
+ * rpal_device_init() - make /dev/rpal
+ *
+ * Context: module load.
+ * Return: 0 or a negative errno.
+ */
+int rpal_device_init(void)
+{
+	return misc_register(&rpal_misc);
+}
+
+/**
+ * rpal_device_exit() - remove /dev/rpal
+ *
+ * Context: module unload.
+ */
+void rpal_device_exit(void)
+{
+	misc_deregister(&rpal_misc);
+}

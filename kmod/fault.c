@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Faults on a linked peer's memory.
+ *
+ * The current mm has no mapping there, so both the user and the kernel path
+ * end in bad_area_nosemaphore(), with interrupts on and no lock held. The
+ * owner's mm is made to have the page, the copy of its top-level entry is
+ * brought up to date, and the instruction is tried again.
+ */
+#include <linux/mm.h>
+#include <linux/pkeys.h>
+#include <linux/sched/mm.h>
+#include <linux/uaccess.h>
+#include <asm/pkru.h>
+#include <asm/trap_pf.h>
+
+#include "hook.h"
+#include "rpal.h"
+#include "sym.h"
+
+enum verdict {
+	UNRESOLVED,		/* as if we were not here */
+	RESOLVED,		/* try the instruction again */
+	DENIED,			/* the key forbids it */
+};
+
+static unsigned int slot_of(unsigned long addr)
+{
+	return addr >> RPAL_SLOT_SHIFT;
+}
+
+static bool is_peer_locked(struct rpal_space *space, unsigned long addr)
+{
+	unsigned int slot = slot_of(addr);
+
+	return slot < RPAL_NR_SLOTS && test_bit(slot, space->peers);
+}
+
+/* The mm that owns an address, with a reference, if it is a linked peer's. */
+static struct mm_struct *peer_mm_get(struct rpal_space *space,
+				     unsigned long addr)
+{
+	struct mm_struct *mm = NULL;
+
+	spin_lock(&rpal_lock);
+	if (is_peer_locked(space, addr)) {
+		mm = rpal_slots[slot_of(addr)]->mm;
+		if (!mmget_not_zero(mm))
+			mm = NULL;
+	}
+	spin_unlock(&rpal_lock);
+	return mm;
+}
+
+static void sync_from(struct rpal_space *space, struct mm_struct *owner,
+		      unsigned long addr)
+{
+	spin_lock(&rpal_lock);
+	if (is_peer_locked(space, addr) &&
+	    rpal_slots[slot_of(addr)]->mm == owner)
+		rpal_link_sync(space, rpal_slots[slot_of(addr)]);
+	spin_unlock(&rpal_lock);
+}
+
+static bool vma_permits(struct vm_area_struct *vma, unsigned long error_code)
+{
+	/* Device memory may only be faulted in by its own process. */
+	if (vma->vm_flags & (VM_PFNMAP | VM_IO))
+		return false;
+	if (error_code & X86_PF_WRITE)
+		return vma->vm_flags & VM_WRITE;
+	if (error_code & X86_PF_INSTR)
+		return vma->vm_flags & VM_EXEC;
+	return vma->vm_flags & (VM_READ | VM_WRITE | VM_EXEC);
+}
+
+static bool key_permits(struct vm_area_struct *vma, unsigned long error_code)
+{
+	if (error_code & X86_PF_PK)
+		return false;
+	if ((error_code & X86_PF_INSTR) || !rpal_pkeys_present())
+		return true;
+	return __pkru_allows_pkey(vma_pkey(vma), error_code & X86_PF_WRITE);
+}
+
+static unsigned int fault_flags(unsigned long error_code)
+{
+	unsigned int flags = FAULT_FLAG_REMOTE;
+
+	if (error_code & X86_PF_WRITE)
+		flags |= FAULT_FLAG_WRITE;
+	if (error_code & X86_PF_INSTR)
+		flags |= FAULT_FLAG_INSTRUCTION;
+	return flags;
+}
+
+/* Takes the owner's mmap_lock and gives it back. */
+static enum verdict fault_in(struct mm_struct *mm, struct pt_regs *regs,
+			     unsigned long error_code, unsigned long addr,
+			     u32 *pkey)
+{
+	enum verdict verdict = UNRESOLVED;
+	struct vm_area_struct *vma;
+	bool unlocked = false;
+	int err;
+
+	vma = rpal_k_lock_mm_and_find_vma(mm, addr, regs);
+	if (!vma)
+		return UNRESOLVED;
+	if (!vma_permits(vma, error_code))
+		goto unlock;
+	if (!key_permits(vma, error_code)) {
+		*pkey = vma_pkey(vma);
+		verdict = DENIED;
+		goto unlock;
+	}
+	err = fixup_user_fault(mm, addr, fault_flags(error_code), &unlocked);
+	/* A fatal signal: back to user mode, where it is taken. */
+	if (!err || (err == -EINTR && user_mode(regs)))
+		verdict = RESOLVED;
+unlock:
+	mmap_read_unlock(mm);
+	return verdict;
+}
+
+static enum verdict resolve(struct pt_regs *regs, unsigned long error_code,
+			    unsigned long addr, u32 *pkey)
+{
+	struct rpal_space *space = rpal_space_current();
+	enum verdict verdict;
+	struct mm_struct *mm;
+
+	if (pagefault_disabled() || in_atomic() || irqs_disabled())
+		return UNRESOLVED;
+	mm = peer_mm_get(space, addr);
+	if (!mm)
+		return UNRESOLVED;
+	verdict = fault_in(mm, regs, error_code, addr, pkey);
+	if (verdict == RESOLVED) {
+		sync_from(space, mm, addr);
+		rpal_count(user_mode(regs) ? RPAL_STAT_FAULTS :
+			   RPAL_STAT_FAULTS_KERNEL);
+	}
+	mmput(mm);
+	return verdict;
+}
+
+/* In place of bad_area_nosemaphore(), for addresses in a slot not our own. */
+static void bad_area(struct pt_regs *regs, unsigned long error_code,
+		     unsigned long address)
+{
+	u32 pkey = 0;
+
+	switch (resolve(regs, error_code, address, &pkey)) {
+	case RESOLVED:
+		return;
+	case DENIED:
+		rpal_count(RPAL_STAT_FAULTS_DENIED);
+		rpal_k___bad_area_nosemaphore(regs, error_code, address, pkey,
+					      SEGV_PKUERR);
+		break;
+	case UNRESOLVED:
+		rpal_count(RPAL_STAT_FAULTS_BAD);
+		rpal_k_bad_area_nosemaphore(regs, error_code, address);
+		break;
+	}
+	barrier();
+}
+
+/* bad_area_nosemaphore(regs, error_code, address) */
+RPAL_CALLBACK(rpal_on_bad_area_nosemaphore)
+{
+	struct rpal_space *space = rpal_space_current();
+	unsigned int slot;
+
+	if (!space)
+		return;
+	slot = slot_of(rpal_fregs(fregs)->dx);
+	if (slot && slot < RPAL_NR_SLOTS && slot != space->slot)
+		rpal_divert(fregs, parent_ip, bad_area);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Hooks: what runs when a kernel function is entered.
+ *
+ * A callback runs in the context of the hooked function, possibly with
+ * preemption on; it must not sleep, allocate or take a sleeping lock. It may
+ * change the arguments, or, where the table in hook.c says so, divert the call
+ * to a replacement of the same type, which may do what the function itself
+ * may. Every callback returns at once for tasks that are not ours.
+ */
+#ifndef RPAL_HOOK_H
+#define RPAL_HOOK_H
+
+#include <linux/ftrace.h>
+#include <linux/module.h>
+
+#include "compat/compat.h"
+
+#define RPAL_CALLBACK(name)						\
+	void name(unsigned long ip, unsigned long parent_ip,		\
+		  struct ftrace_ops *ops, struct ftrace_regs *fregs)
+
+/* Divert the call, unless it is the replacement's own call of the original. */
+static inline void rpal_divert(struct ftrace_regs *fregs,
+			       unsigned long parent_ip, void *replacement)
+{
+	if (!within_module(parent_ip, THIS_MODULE))
+		rpal_fregs(fregs)->ip = (unsigned long)replacement;
+}
+
+/* layout.c */
+RPAL_CALLBACK(rpal_on_setup_arg_pages);
+RPAL_CALLBACK(rpal_on_get_unmapped_area);
+RPAL_CALLBACK(rpal_on_vm_unmapped_area);
+RPAL_CALLBACK(rpal_on_mmap_region);
+RPAL_CALLBACK(rpal_on_do_mprotect_pkey);
+RPAL_CALLBACK(rpal_on_finalize_exec);
+
+/* fault.c */
+RPAL_CALLBACK(rpal_on_bad_area_nosemaphore);
+
+/* pkey.c */
+RPAL_CALLBACK(rpal_on_wake_up_new_task);
+RPAL_CALLBACK(rpal_on_exit_mmap);
+RPAL_CALLBACK(rpal_on_signal_setup_done);
+
+#endif /* RPAL_HOOK_H */

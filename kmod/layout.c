@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Keeping everything that a placed program maps inside its slot and under its
+ * key, by changing arguments of the kernel's own functions.
+ *
+ * The slot, from below: program (PIE) at 64 GiB and up, heap of static-pie at
+ * 16 GiB, mmap area growing down from below the stack's gap, stack, and 64 MiB
+ * that some kernels need above it for the vdso.
+ */
+#include <linux/compat.h>
+#include <linux/elf.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/pid.h>
+#include <linux/pkeys.h>
+#include <linux/sizes.h>
+#include <asm/pkru.h>
+
+#include "hook.h"
+#include "rpal.h"
+
+#define GIB			(1UL << 30)
+#define HEAP_START		(16 * GIB)
+#define PROGRAM_START		(64 * GIB)
+#define PROGRAM_SPAN		(128 * GIB)
+#define STACK_TOP_GAP		SZ_64M
+#define STACK_GAP_MIN		SZ_128M
+#define STACK_GAP_MAX		(RPAL_SLOT_SIZE / 4)
+#define STACK_RANDOM_BITS	22	/* pages: 16 GiB */
+#define MMAP_RANDOM_BITS	24	/* pages: 64 GiB */
+
+/* Mappings below the first slot can never be shared: they stay private. */
+#define LOW_END			RPAL_SLOT_SIZE
+
+static struct rpal_space *laid_out_space(void)
+{
+	struct rpal_space *space = rpal_space_current();
+
+	return space && space->laid_out ? space : NULL;
+}
+
+static unsigned long random_pages(u32 random, unsigned int bits)
+{
+	if (!(current->flags & PF_RANDOMIZE))
+		return 0;
+	return (unsigned long)(random & (BIT(bits) - 1)) << PAGE_SHIFT;
+}
+
+/* From here on everything carries the key, and the task may use it. */
+static void take_key(struct rpal_space *space, struct mm_struct *mm)
+{
+	if (!space->pkey)
+		return;
+	mm->def_flags |= (unsigned long)space->pkey << VM_PKEY_SHIFT;
+	/*
+	 * None is left for the program to allocate: a key that it chose could
+	 * be a peer's.
+	 */
+	mm->context.pkey_allocation_map = (u16)~0;
+	write_pkru(rpal_pkru_for(space->pkey));
+}
+
+/* setup_arg_pages(bprm, stack_top, executable_stack): the first thing placed */
+RPAL_CALLBACK(rpal_on_setup_arg_pages)
+{
+	struct rpal_space *space = rpal_space_current();
+	struct pt_regs *regs = rpal_fregs(fregs);
+	struct mm_struct *mm = current->mm;
+	struct linux_binprm *bprm;
+	unsigned long top, gap, random;
+
+	if (!space || space->laid_out)
+		return;
+	bprm = (struct linux_binprm *)regs->di;
+	top = space->end - STACK_TOP_GAP -
+	      random_pages(space->rnd_stack, STACK_RANDOM_BITS);
+	regs->si = top;
+	gap = clamp(bprm->rlim_stack.rlim_cur, (unsigned long)STACK_GAP_MIN,
+		    (unsigned long)STACK_GAP_MAX);
+	random = random_pages(space->rnd_mmap, MMAP_RANDOM_BITS);
+	/* Below the lowest place where the stack's top can be. */
+	mm->mmap_base = PAGE_ALIGN(space->end - STACK_TOP_GAP - 16 * GIB -
+				   gap - random);
+	mm->mmap_legacy_base = PAGE_ALIGN(space->base + RPAL_SLOT_SIZE / 3 +
+					  random);
+	take_key(space, mm);
+	strscpy(space->comm, current->comm, sizeof(space->comm));
+	space->tgid = get_pid(task_tgid(current));
+	space->laid_out = true;
+}
+
+static bool may_be_low(struct rpal_space *space, unsigned long addr,
+		       unsigned long len, unsigned long flags)
+{
+	if (len > LOW_END || in_compat_syscall())
+		return false;
+	if (flags & MAP_32BIT)
+		return true;
+	/* While exec runs, low fixed addresses are a program to be placed. */
+	return (flags & MAP_FIXED) && addr <= LOW_END - len &&
+	       !(current->in_execve && addr);
+}
+
+/* get_unmapped_area(file, addr, len, pgoff, flags, ...) */
+RPAL_CALLBACK(rpal_on_get_unmapped_area)
+{
+	struct rpal_space *space = laid_out_space();
+	struct pt_regs *regs = rpal_fregs(fregs);
+	unsigned long addr, len, flags;
+
+	if (!space || rpal_debug_no_clamp)
+		return;
+	addr = regs->si;
+	len = regs->dx;
+	flags = regs->r8;
+	if (may_be_low(space, addr, len, flags)) {
+		WRITE_ONCE(space->private_low, true);
+		rpal_count(RPAL_STAT_PRIVATE_LOW);
+		return;
+	}
+	if (len > RPAL_SLOT_SIZE || (flags & MAP_32BIT) ||
+	    in_compat_syscall()) {
+		regs->dx = ~0UL;		/* becomes -ENOMEM */
+		return;
+	}
+	if (rpal_in_slot(space, addr, len))
+		return;
+	if (!(flags & MAP_FIXED))
+		regs->si = 0;			/* only a hint */
+	else if (current->in_execve && addr)
+		regs->si = space->base + PROGRAM_START + addr % PROGRAM_SPAN;
+	else
+		regs->dx = ~0UL;
+}
+
+/* vm_unmapped_area(info): every search, top-down or not, shmem, huge pages */
+RPAL_CALLBACK(rpal_on_vm_unmapped_area)
+{
+	struct rpal_space *space = laid_out_space();
+	struct vm_unmapped_area_info *info;
+
+	if (!space || rpal_debug_no_clamp)
+		return;
+	info = (struct vm_unmapped_area_info *)rpal_fregs(fregs)->di;
+	if (info->high_limit <= LOW_END)
+		return;				/* MAP_32BIT */
+	if (info->low_limit < space->base || info->low_limit >= space->end)
+		info->low_limit = space->base + PAGE_SIZE;
+	if (info->high_limit > space->end || info->high_limit <= space->base)
+		info->high_limit = space->end;
+}
+
+/* mmap_region(file, addr, len, vm_flags, ...) */
+RPAL_CALLBACK(rpal_on_mmap_region)
+{
+	struct rpal_space *space = laid_out_space();
+	struct pt_regs *regs = rpal_fregs(fregs);
+
+	if (!space)
+		return;
+	if (space->pkey && !rpal_debug_no_pkey) {
+		regs->cx &= ~((unsigned long)ARCH_VM_PKEY_FLAGS);
+		regs->cx |= (unsigned long)space->pkey << VM_PKEY_SHIFT;
+	}
+	/* One that grows could grow out of the slot. */
+	regs->cx &= ~(unsigned long)VM_GROWSDOWN;
+}
+
+/* do_mprotect_pkey(start, len, prot, pkey): the own key, or none */
+RPAL_CALLBACK(rpal_on_do_mprotect_pkey)
+{
+	struct rpal_space *space = laid_out_space();
+	struct pt_regs *regs = rpal_fregs(fregs);
+	int pkey;
+
+	if (!space || !space->pkey || rpal_debug_no_pkey)
+		return;
+	pkey = (int)regs->cx;
+	if (pkey == -1 || pkey == 0)
+		regs->cx = space->pkey;
+	else if (pkey != space->pkey)
+		regs->cx = arch_max_pkey();	/* becomes -EINVAL */
+}
+
+/* finalize_exec(bprm): the heap of a static-pie is still elsewhere */
+RPAL_CALLBACK(rpal_on_finalize_exec)
+{
+	struct rpal_space *space = laid_out_space();
+	struct mm_struct *mm = current->mm;
+	unsigned long random;
+
+	if (!space || rpal_in_slot(space, mm->brk, 1))
+		return;
+	random = current->flags & PF_RANDOMIZE ?
+		 mm->brk % (32 * GIB) & PAGE_MASK : 0;
+	mm->start_brk = space->base + HEAP_START + random;
+	mm->brk = mm->start_brk;
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Module parameters.
+ */
+#include <linux/moduleparam.h>
+
+#include "rpal.h"
+
+bool rpal_allow_no_pkeys;
+module_param_named(allow_no_pkeys, rpal_allow_no_pkeys, bool, 0644);
+MODULE_PARM_DESC(allow_no_pkeys,
+		 "let programs waive protection keys where the CPU has none (default: no)");
+
+bool rpal_marker = true;
+module_param_named(marker, rpal_marker, bool, 0644);
+MODULE_PARM_DESC(marker,
+		 "place programs whose ELF header carries the RPAL mark (default: yes)");
+
+bool rpal_link_attach;
+module_param_named(link_attach, rpal_link_attach, bool, 0644);
+MODULE_PARM_DESC(link_attach,
+		 "linking needs the right to ptrace-attach, not only to read (default: no)");
+
+/*
+ * The rest exists for tests: each takes one protection away, which makes the
+ * machine unsafe. Setting one taints the kernel.
+ */
+#define RPAL_DEBUG_PARAM(name, what)					\
+	bool rpal_debug_##name;						\
+	module_param_named_unsafe(debug_##name, rpal_debug_##name,	\
+				  bool, 0400);				\
+	MODULE_PARM_DESC(debug_##name, "UNSAFE, for tests: " what)
+
+RPAL_DEBUG_PARAM(no_flush, "do not flush peers' TLBs");
+RPAL_DEBUG_PARAM(no_clear, "leave peers' page-table entries at exit");
+RPAL_DEBUG_PARAM(no_pkey, "do not force the key on new mappings");
+RPAL_DEBUG_PARAM(no_pkey_signal, "do not open the own key in signal handlers");
+RPAL_DEBUG_PARAM(no_heir, "forget the key of forked children");
+RPAL_DEBUG_PARAM(no_rights, "link without checking rights");
+RPAL_DEBUG_PARAM(no_clamp, "do not keep mappings inside the slot");

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * RPAL: what the files of the module share.
+ *
+ * Lock order, outermost first. All are spinlocks but the first; none is taken
+ * with interrupts off.
+ *
+ *	hook_mutex		hook.c: installing and removing hooks
+ *	  pending_lock		place.c: placements that were asked for
+ *	  heir_lock		pkey.c: forked children of placed processes (raw)
+ *	  rpal_thread.lock	thread.c: one thread's mailbox and death
+ *	    thread_lock		thread.c: the table of threads
+ *	  rpal_lock		here: slots, links, services
+ *
+ * rpal_lock is taken inside mmu notifiers, so below mmap_lock, rmap locks and
+ * page-table locks: nothing is allocated and no other lock is taken while it
+ * is held, and since its holder waits for other CPUs to flush, it is never
+ * taken with interrupts off.
+ */
+#ifndef RPAL_H
+#define RPAL_H
+
+#include <linux/bitmap.h>
+#include <linux/binfmts.h>
+#include <linux/kref.h>
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/printk.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/rpal.h>
+
+#include "compat/compat.h"
+
+#define RPAL_NR_SLOTS	(RPAL_MAX_SLOT + 1)
+
+/* -------------------------------------------------------------- param.c */
+
+extern bool rpal_allow_no_pkeys;
+extern bool rpal_marker;
+extern bool rpal_link_attach;
+
+/* Each turns one protection off, so that a test can see it missing. */
+extern bool rpal_debug_no_flush;
+extern bool rpal_debug_no_clear;
+extern bool rpal_debug_no_pkey;
+extern bool rpal_debug_no_pkey_signal;
+extern bool rpal_debug_no_heir;
+extern bool rpal_debug_no_rights;
+extern bool rpal_debug_no_clamp;
+
+/* --------------------------------------------------------------- stat.c */
+
+enum rpal_stat {
+	RPAL_STAT_PLACED,
+	RPAL_STAT_REFUSED,
+	RPAL_STAT_HEIRS,
+	RPAL_STAT_LINKS,
+	RPAL_STAT_UNLINKS,
+	RPAL_STAT_FAULTS,
+	RPAL_STAT_FAULTS_KERNEL,
+	RPAL_STAT_FAULTS_DENIED,
+	RPAL_STAT_FAULTS_BAD,
+	RPAL_STAT_SYNCS,
+	RPAL_STAT_FLUSHES,
+	RPAL_STAT_PRIVATE_LOW,
+	RPAL_NR_STATS,
+};
+
+extern atomic_long_t rpal_stats[RPAL_NR_STATS];
+
+static inline void rpal_count(enum rpal_stat what)
+{
+	atomic_long_inc(&rpal_stats[what]);
+}
+
+void rpal_stat_init(void);
+void rpal_stat_exit(void);
+
+/* -------------------------------------------------------------- space.c */
+
+/* One process has asked for another. */
+struct rpal_ask {
+	const struct cred *cred;	/* the peer's, when it was checked */
+	int dumpable;			/* the peer's, when it was checked */
+};
+
+/**
+ * struct rpal_space - a placed address space and the service that lives in it
+ * @mn:		ties it to the mm: holds one reference
+ * @node:	in the table of spaces by mm, while the mm is alive
+ * @ref:	references: the notifier, the file, registered threads
+ * @rcu:	for freeing
+ * @mm:		the mm; its struct is kept as long as this one
+ * @slot:	number of its slot
+ * @pkey:	protection key of its memory, 0 without keys
+ * @base:	first address of the slot
+ * @end:	first address after the slot
+ * @rnd_stack:	randomness for the stack, drawn where one may sleep
+ * @rnd_mmap:	randomness for the mmap area
+ * @laid_out:	exec has set up the layout: mappings are kept in the slot
+ * @private_low: has made mappings below the first slot
+ * @group:	group of different keys, empty if none
+ * @comm:	name of the program, for people
+ * @dead:	the mm is gone; under rpal_lock
+ * @peers:	slots of linked services; under rpal_lock
+ * @tgid:	the process that was placed, set together with @laid_out
+ * @key:	service key, 0 if there is no service; under rpal_lock
+ * @asks:	by slot, whom the service has asked for; under rpal_lock
+ * @nr_receivers: receiver blocks of the service
+ * @ranges:	its trampolines
+ * @area:	user address of the thread area, 0 if not mapped
+ */
+struct rpal_space {
+	struct mmu_notifier mn;
+	struct hlist_node node;
+	struct kref ref;
+	struct rcu_head rcu;
+	struct mm_struct *mm;
+	unsigned int slot;
+	unsigned int pkey;
+	unsigned long base;
+	unsigned long end;
+	u32 rnd_stack;
+	u32 rnd_mmap;
+	bool laid_out;
+	bool private_low;
+	char group[RPAL_GROUP_LEN];
+	char comm[TASK_COMM_LEN];
+
+	bool dead;
+	DECLARE_BITMAP(peers, RPAL_NR_SLOTS);
+
+	struct pid *tgid;
+	u64 key;
+	struct rpal_ask *asks;
+	unsigned int nr_receivers;
+	struct rpal_ranges ranges;
+	unsigned long area;
+};
+
+extern spinlock_t rpal_lock;
+extern struct rpal_space *rpal_slots[RPAL_NR_SLOTS];
+
+int rpal_space_create(struct mm_struct *mm, const char *group);
+void rpal_space_get(struct rpal_space *space);
+void rpal_space_put(struct rpal_space *space);
+struct rpal_space *rpal_space_of(struct mm_struct *mm);
+
+/*
+ * Is there any chance that this task's mm is ours? One load decides for every
+ * ordinary process.
+ */
+static inline bool rpal_maybe_ours(void)
+{
+	struct mm_struct *mm = current->mm;
+
+	return mm && READ_ONCE(mm->notifier_subscriptions);
+}
+
+/**
+ * rpal_space_current() - the space of the current task
+ *
+ * Context: any in which current->mm is stable. The space lives as long as the
+ * mm, so the pointer stays good while the task runs in it.
+ * Return: the space, or NULL.
+ */
+static inline struct rpal_space *rpal_space_current(void)
+{
+	struct rpal_space *space;
+
+	if (!rpal_maybe_ours())
+		return NULL;
+	rcu_read_lock();
+	space = rpal_space_of(current->mm);
+	rcu_read_unlock();
+	return space;
+}
+
+static inline bool rpal_in_slot(const struct rpal_space *space,
+				unsigned long addr, unsigned long len)
+{
+	return addr >= space->base && addr < space->end &&
+	       len <= space->end - addr;
+}
+
+/* --------------------------------------------------------------- link.c */
+
+void rpal_link(struct rpal_space *a, struct rpal_space *b);
+void rpal_unlink(struct rpal_space *a, struct rpal_space *b);
+bool rpal_link_sync(struct rpal_space *a, struct rpal_space *b);
+void rpal_link_teardown(struct rpal_space *space);
+void rpal_link_invalidate(struct rpal_space *space, unsigned long start,
+			  unsigned long end);
+
+/* ------------------------------------------------------------- device.c */
+
+struct rpal_file;
+
+/* A placement that was asked for: belongs to a file, meant for one task. */
+struct rpal_pending {
+	struct list_head node;
+	struct pid *pid;
+	u32 flags;
+	char group[RPAL_GROUP_LEN];
+};
+
+/**
+ * struct rpal_file - an open /dev/rpal
+ * @pending:	placement asked on this file; pid is NULL if none
+ * @space:	service registered on this file, or NULL; under rpal_lock
+ */
+struct rpal_file {
+	struct rpal_pending pending;
+	struct rpal_space *space;
+};
+
+int rpal_device_init(void);
+void rpal_device_exit(void);
+
+/* -------------------------------------------------------------- place.c */
+
+int rpal_place_init(void);
+void rpal_place_exit(void);
+int rpal_place_ask(struct rpal_file *file, const struct rpal_place *place);
+void rpal_place_forget(struct rpal_file *file);
+
+/* ------------------------------------------------------------ service.c */
+
+struct rpal_space *rpal_service_caller(struct rpal_file *file);
+int rpal_service_register(struct rpal_file *file, struct rpal_register *reg);
+int rpal_service_unregister(struct rpal_file *file);
+void rpal_service_file_gone(struct rpal_file *file);
+void rpal_service_mm_gone(struct rpal_space *space);
+int rpal_service_request(struct rpal_file *file, struct rpal_request *req);
+int rpal_service_release(struct rpal_file *file, struct rpal_request *req);
+int rpal_service_peer(struct rpal_file *file, struct rpal_peer *peer);
+void rpal_service_self(struct rpal_self *self);
+
+/* ------------------------------------------------------------- thread.c */
+
+/* Bytes of thread area of a service with so many receivers. */
+static inline unsigned long rpal_area_size(unsigned int nr_receivers)
+{
+	return PAGE_ALIGN((nr_receivers + RPAL_MAX_SENDERS) *
+			  (unsigned long)RPAL_BLOCK_SIZE);
+}
+
+/* --------------------------------------------------------------- pkey.c */
+
+bool rpal_pkeys_present(void);
+u32 rpal_pkru_for(unsigned int pkey);
+int rpal_pkey_choose(const char *group);
+bool rpal_is_heir(struct mm_struct *mm);
+int rpal_heirs(void);
+
+/* ---------------------------------------------------------------- sym.c */
+
+int rpal_sym_init(void);
+
+/* --------------------------------------------------------------- hook.c */
+
+int rpal_hook_init(void);
+void rpal_hook_exit(void);
+int rpal_hook_get(void);
+void rpal_hook_put(void);
+
+#endif /* RPAL_H */

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Services: registration, and linking by mutual consent.
+ *
+ * A service asks for another by its key. Asking needs the right to read the
+ * other's memory by the rules of ptrace; what those rules saw is kept with the
+ * request, and when the other side's request completes the link, a request
+ * whose ground has changed meanwhile is void.
+ */
+#include <linux/cred.h>
+#include <linux/pid.h>
+#include <linux/ptrace.h>
+#include <linux/random.h>
+#include <linux/sched/coredump.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+
+#include "rpal.h"
+#include "sym.h"
+
+static struct rpal_space *find_locked(u64 key)
+{
+	unsigned int slot;
+
+	for (slot = 1; key && slot < RPAL_NR_SLOTS; slot++) {
+		if (rpal_slots[slot] && rpal_slots[slot]->key == key)
+			return rpal_slots[slot];
+	}
+	return NULL;
+}
+
+/**
+ * rpal_service_caller() - the service that a command speaks for
+ * @file:	the file on which it came
+ *
+ * Context: any task context.
+ * Return: the current task's space; -ENXIO if the file is not registered,
+ * -EPERM if it was registered by another process.
+ */
+struct rpal_space *rpal_service_caller(struct rpal_file *file)
+{
+	struct rpal_space *space = READ_ONCE(file->space);
+
+	if (!space)
+		return ERR_PTR(-ENXIO);
+	if (space != rpal_space_current())
+		return ERR_PTR(-EPERM);
+	return space;
+}
+
+static bool asked_locked(struct rpal_space *space, struct rpal_space *peer)
+{
+	return space->asks && space->asks[peer->slot].cred;
+}
+
+static void drop_ask_locked(struct rpal_space *space, struct rpal_space *peer)
+{
+	if (!asked_locked(space, peer))
+		return;
+	put_cred(space->asks[peer->slot].cred);
+	space->asks[peer->slot].cred = NULL;
+}
+
+static u32 state_locked(struct rpal_space *space, struct rpal_space *peer)
+{
+	u32 state = 0;
+
+	if (asked_locked(space, peer))
+		state |= RPAL_LINK_ASKED;
+	if (asked_locked(peer, space))
+		state |= RPAL_LINK_WANTED;
+	if (test_bit(peer->slot, space->peers))
+		state |= RPAL_LINK_LINKED;
+	return state;
+}
+
+/* ------------------------------------------------------ register and end */
+
+static bool range_valid(const struct rpal_space *space, u64 start, u64 end)
+{
+	return start <= end && rpal_in_slot(space, start, end - start);
+}
+
+static bool ranges_valid(const struct rpal_space *space,
+			 const struct rpal_ranges *r)
+{
+	return range_valid(space, r->open_start, r->open_end) &&
+	       range_valid(space, r->enter_start, r->enter_end) &&
+	       range_valid(space, r->leave_start, r->leave_end) &&
+	       range_valid(space, r->home_start, r->home_end) &&
+	       rpal_in_slot(space, r->lazy_ip, 1) &&
+	       rpal_in_slot(space, r->wait_ip, 1);
+}
+
+static int begin_locked(struct rpal_file *file, struct rpal_space *space,
+			struct rpal_ask *asks, const struct rpal_register *reg)
+{
+	if (file->space || space->key)
+		return -EBUSY;
+	if (find_locked(reg->key))
+		return -EAGAIN;
+	rpal_space_get(space);
+	file->space = space;
+	space->asks = asks;
+	space->nr_receivers = reg->nr_receivers;
+	space->ranges = reg->ranges;
+	space->key = reg->key;
+	return 0;
+}
+
+/**
+ * rpal_service_register() - RPAL_IOC_REGISTER
+ * @file:	the file that is going to own the service
+ * @reg:	arguments, already copied, and results
+ *
+ * Context: may sleep.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBUSY or -ENOMEM.
+ */
+int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
+{
+	struct rpal_space *space = rpal_space_current();
+	struct rpal_ask *asks;
+	int err;
+
+	if (reg->flags || !reg->nr_receivers ||
+	    reg->nr_receivers > RPAL_MAX_RECEIVERS)
+		return -EINVAL;
+	if (!space)
+		return -ENXIO;
+	if (space->tgid != task_tgid(current))
+		return -EPERM;
+	if (!ranges_valid(space, &reg->ranges))
+		return -EINVAL;
+	asks = kcalloc(RPAL_NR_SLOTS, sizeof(*asks), GFP_KERNEL_ACCOUNT);
+	if (!asks)
+		return -ENOMEM;
+	do {
+		reg->key = get_random_u64();
+		spin_lock(&rpal_lock);
+		err = reg->key ? begin_locked(file, space, asks, reg) : -EAGAIN;
+		spin_unlock(&rpal_lock);
+	} while (err == -EAGAIN);
+	if (err) {
+		kfree(asks);
+		return err;
+	}
+	reg->id = space->slot;
+	reg->area_size = rpal_area_size(reg->nr_receivers);
+	return 0;
+}
+
+/* Ends a service; the result is to be freed without the lock. */
+static struct rpal_ask *end_locked(struct rpal_space *space)
+{
+	struct rpal_ask *asks = space->asks;
+	unsigned int slot;
+
+	if (!space->key)
+		return NULL;
+	space->key = 0;
+	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
+		struct rpal_space *peer = rpal_slots[slot];
+
+		if (!peer)
+			continue;
+		drop_ask_locked(space, peer);
+		drop_ask_locked(peer, space);
+		/* The dead are unlinked by the teardown of their tables. */
+		if (peer != space)
+			rpal_unlink(space, peer);
+	}
+	space->asks = NULL;
+	return asks;
+}
+
+static void end(struct rpal_space *space)
+{
+	struct rpal_ask *asks;
+
+	spin_lock(&rpal_lock);
+	asks = end_locked(space);
+	spin_unlock(&rpal_lock);
+	kfree(asks);
+}
+
+/**
+ * rpal_service_mm_gone() - the service's mm is being torn down
+ * @space:	its space
+ *
+ * Context: mmu notifier release: may sleep.
+ */
+void rpal_service_mm_gone(struct rpal_space *space)
+{
+	end(space);
+}
+
+/**
+ * rpal_service_file_gone() - the file that owns a service was closed
+ * @file:	the file
+ *
+ * Context: may sleep.
+ */
+void rpal_service_file_gone(struct rpal_file *file)
+{
+	struct rpal_space *space;
+
+	spin_lock(&rpal_lock);
+	space = file->space;
+	file->space = NULL;
+	spin_unlock(&rpal_lock);
+	if (!space)
+		return;
+	end(space);
+	rpal_space_put(space);
+}
+
+/**
+ * rpal_service_unregister() - RPAL_IOC_UNREGISTER
+ * @file:	the file that owns the service
+ *
+ * Context: may sleep.
+ * Return: 0, -ENXIO or -EPERM.
+ */
+int rpal_service_unregister(struct rpal_file *file)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	rpal_service_file_gone(file);
+	return 0;
+}
+
+/* ---------------------------------------------------------------- consent */
+
+/* A task of the service's process, with a reference: any that has its mm. */
+static struct task_struct *task_of(struct rpal_space *space)
+{
+	struct task_struct *leader, *task, *found = NULL;
+
+	rcu_read_lock();
+	leader = pid_task(space->tgid, PIDTYPE_TGID);
+	if (leader) {
+		for_each_thread(leader, task) {
+			if (READ_ONCE(task->mm) != space->mm)
+				continue;
+			found = get_task_struct(task);
+			break;
+		}
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+/* May the current task share memory with the peer? Notes what was judged. */
+static int check_rights(struct rpal_space *peer, struct rpal_ask *ask)
+{
+	struct task_struct *task = task_of(peer);
+	unsigned int mode = READ_ONCE(rpal_link_attach) ?
+			    PTRACE_MODE_ATTACH_REALCREDS :
+			    PTRACE_MODE_READ_REALCREDS;
+	int err = 0;
+
+	if (!task)
+		return -ENOENT;
+	ask->cred = get_task_cred(task);
+	ask->dumpable = get_dumpable(peer->mm);
+	if (!rpal_debug_no_rights && !rpal_k_ptrace_may_access(task, mode)) {
+		put_cred(ask->cred);
+		err = -EACCES;
+	}
+	put_task_struct(task);
+	return err;
+}
+
+static bool same_identity(const struct cred *a, const struct cred *b)
+{
+	return uid_eq(a->uid, b->uid) && uid_eq(a->euid, b->euid) &&
+	       uid_eq(a->suid, b->suid) && gid_eq(a->gid, b->gid) &&
+	       gid_eq(a->egid, b->egid) && gid_eq(a->sgid, b->sgid) &&
+	       a->user_ns == b->user_ns &&
+	       cap_issubset(b->cap_permitted, a->cap_permitted);
+}
+
+/* Is what @peer once was allowed to see still what the current task is? */
+static bool still_valid(struct rpal_space *space, struct rpal_ask *ask)
+{
+	return same_identity(ask->cred, current_real_cred()) &&
+	       ask->dumpable == get_dumpable(space->mm);
+}
+
+static int ask_locked(struct rpal_space *space, struct rpal_space *peer,
+		      struct rpal_request *req, struct rpal_ask *ask)
+{
+	/* Either may have ended while rights were checked. */
+	if (!space->asks)
+		return -ENXIO;
+	if (peer->key != req->key)
+		return -ENOENT;
+	if (asked_locked(space, peer))
+		return -EALREADY;
+	if (space->pkey && space->pkey == peer->pkey)
+		return -ENOTUNIQ;
+	space->asks[peer->slot] = *ask;
+	if (asked_locked(peer, space)) {
+		if (still_valid(space, &peer->asks[space->slot]))
+			rpal_link(space, peer);
+		else
+			drop_ask_locked(peer, space);
+	}
+	req->id = peer->slot;
+	req->state = state_locked(space, peer);
+	return 0;
+}
+
+static struct rpal_space *find_get(u64 key)
+{
+	struct rpal_space *space;
+
+	spin_lock(&rpal_lock);
+	space = find_locked(key);
+	if (space)
+		rpal_space_get(space);
+	spin_unlock(&rpal_lock);
+	return space;
+}
+
+/**
+ * rpal_service_request() - RPAL_IOC_REQUEST
+ * @file:	the caller's file
+ * @req:	arguments, already copied, and results
+ *
+ * Context: may sleep.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -ENOENT, -EALREADY, -EACCES, -ENOTUNIQ.
+ */
+int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	struct rpal_ask ask = {};
+	struct rpal_space *peer;
+	int err;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (req->flags)
+		return -EINVAL;
+	peer = find_get(req->key);
+	if (!peer)
+		return -ENOENT;
+	err = peer == space ? -EINVAL : check_rights(peer, &ask);
+	if (!err) {
+		spin_lock(&rpal_lock);
+		err = ask_locked(space, peer, req, &ask);
+		spin_unlock(&rpal_lock);
+		if (err)
+			put_cred(ask.cred);
+	}
+	rpal_space_put(peer);
+	return err;
+}
+
+/**
+ * rpal_service_release() - RPAL_IOC_RELEASE
+ * @file:	the caller's file
+ * @req:	arguments, already copied, and results
+ *
+ * Context: process context.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL or -ENOENT.
+ */
+int rpal_service_release(struct rpal_file *file, struct rpal_request *req)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	struct rpal_space *peer;
+	int err = -ENOENT;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (req->flags)
+		return -EINVAL;
+	spin_lock(&rpal_lock);
+	peer = find_locked(req->key);
+	if (peer && peer != space && state_locked(space, peer)) {
+		drop_ask_locked(space, peer);
+		drop_ask_locked(peer, space);
+		rpal_unlink(space, peer);
+		req->id = peer->slot;
+		req->state = 0;
+		err = 0;
+	}
+	spin_unlock(&rpal_lock);
+	return err;
+}
+
+static int show_locked(struct rpal_space *space, struct rpal_space *peer,
+		       struct rpal_peer *out)
+{
+	if (!peer || peer == space || !peer->key || !state_locked(space, peer))
+		return -ENOENT;
+	out->state = state_locked(space, peer);
+	/* An id may be guessed, a key may not. */
+	if (!out->key && !(out->state & RPAL_LINK_LINKED))
+		return -ENOENT;
+	out->key = peer->key;
+	out->id = peer->slot;
+	out->pkey = peer->pkey;
+	out->nr_receivers = peer->nr_receivers;
+	out->base = peer->base;
+	out->area = peer->area;
+	return 0;
+}
+
+/**
+ * rpal_service_peer() - RPAL_IOC_PEER
+ * @file:	the caller's file
+ * @out:	arguments, already copied, and results
+ *
+ * Context: process context.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL or -ENOENT.
+ */
+int rpal_service_peer(struct rpal_file *file, struct rpal_peer *out)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	struct rpal_space *peer = NULL;
+	int err;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (out->flags)
+		return -EINVAL;
+	spin_lock(&rpal_lock);
+	if (out->key)
+		peer = find_locked(out->key);
+	else if (out->id < RPAL_NR_SLOTS)
+		peer = rpal_slots[out->id];
+	err = show_locked(space, peer, out);
+	spin_unlock(&rpal_lock);
+	return err;
+}
+
+/**
+ * rpal_service_self() - RPAL_IOC_SELF
+ * @self:	results
+ *
+ * Context: process context.
+ */
+void rpal_service_self(struct rpal_self *self)
+{
+	struct rpal_space *space = rpal_space_current();
+
+	if (!space) {
+		if (rpal_is_heir(current->mm))
+			self->state = RPAL_SELF_HEIR;
+		return;
+	}
+	self->state = RPAL_SELF_PLACED;
+	if (READ_ONCE(space->private_low))
+		self->state |= RPAL_SELF_PRIVATE_LOW;
+	self->slot = space->slot;
+	self->pkey = space->pkey;
+	self->base = space->base;
+	self->end = space->end;
+	spin_lock(&rpal_lock);
+	if (space->key) {
+		self->state |= RPAL_SELF_REGISTERED;
+		self->id = space->slot;
+		self->key = space->key;
+	}
+	spin_unlock(&rpal_lock);
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Placed address spaces: their slots, and their life.
+ *
+ * A space is made at exec, before the point of no return, and hangs on the mm
+ * by an mmu notifier. When the mm goes, the notifier's release callback ends
+ * the service and takes the space out of every table; the struct stays until
+ * the last file and thread have let go of it.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/hashtable.h>
+#include <linux/module.h>
+#include <linux/pid.h>
+#include <linux/random.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "rpal.h"
+
+DEFINE_SPINLOCK(rpal_lock);
+struct rpal_space *rpal_slots[RPAL_NR_SLOTS];	/* under rpal_lock */
+
+/* Spaces by mm: written under rpal_lock, read under RCU. */
+static DEFINE_HASHTABLE(spaces, 8);
+
+/**
+ * rpal_space_of() - the space of a mm
+ * @mm:		any mm that cannot go away meanwhile
+ *
+ * Context: RCU read side or rpal_lock; the result is good as long as that is
+ * held, or as the mm has users.
+ * Return: the space, or NULL.
+ */
+struct rpal_space *rpal_space_of(struct mm_struct *mm)
+{
+	struct rpal_space *space;
+
+	hash_for_each_possible_rcu(spaces, space, node, (unsigned long)mm,
+				   lockdep_is_held(&rpal_lock)) {
+		if (space->mm == mm)
+			return space;
+	}
+	return NULL;
+}
+
+void rpal_space_get(struct rpal_space *space)
+{
+	kref_get(&space->ref);
+}
+
+static void space_free(struct kref *ref)
+{
+	struct rpal_space *space = container_of(ref, struct rpal_space, ref);
+
+	put_pid(space->tgid);
+	mmdrop(space->mm);
+	kfree_rcu(space, rcu);
+	rpal_hook_put();
+	module_put(THIS_MODULE);
+}
+
+/**
+ * rpal_space_put() - give a reference back
+ * @space:	the space
+ *
+ * Context: any but hard interrupts; not under rpal_lock.
+ */
+void rpal_space_put(struct rpal_space *space)
+{
+	kref_put(&space->ref, space_free);
+}
+
+static void space_unhash_locked(struct rpal_space *space)
+{
+	if (rpal_slots[space->slot] == space)
+		rpal_slots[space->slot] = NULL;
+	hash_del_rcu(&space->node);
+}
+
+/* The mm's last user is gone; its page tables are still there. May sleep. */
+static void space_release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct rpal_space *space = container_of(mn, struct rpal_space, mn);
+
+	rpal_service_mm_gone(space);
+	spin_lock(&rpal_lock);
+	space->dead = true;
+	rpal_link_teardown(space);
+	space_unhash_locked(space);
+	spin_unlock(&rpal_lock);
+	mmu_notifier_put(mn);
+}
+
+static void space_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+			     unsigned long start, unsigned long end)
+{
+	struct rpal_space *space = container_of(mn, struct rpal_space, mn);
+
+	if (end > space->base && start < space->end)
+		rpal_link_invalidate(space, start, end);
+}
+
+/* The space was put in the table just before, under this mm. */
+static struct mmu_notifier *space_alloc_notifier(struct mm_struct *mm)
+{
+	struct rpal_space *space;
+
+	rcu_read_lock();
+	space = rpal_space_of(mm);
+	rpal_space_get(space);
+	rcu_read_unlock();
+	return &space->mn;
+}
+
+static void space_free_notifier(struct mmu_notifier *mn)
+{
+	rpal_space_put(container_of(mn, struct rpal_space, mn));
+}
+
+static const struct mmu_notifier_ops space_ops = {
+	.release = space_release,
+	.RPAL_INVALIDATE_OP = space_invalidate,
+	.alloc_notifier = space_alloc_notifier,
+	.free_notifier = space_free_notifier,
+};
+
+/* A free slot, begun at random so that addresses stay hard to guess. */
+static int choose_slot(u32 random)
+{
+	unsigned int i, slot;
+
+	for (i = 0; i < RPAL_MAX_SLOT; i++) {
+		slot = 1 + (random % RPAL_MAX_SLOT + i) % RPAL_MAX_SLOT;
+		if (!rpal_slots[slot])
+			return slot;
+	}
+	return -ENOSPC;
+}
+
+static int settle_locked(struct rpal_space *space, u32 random)
+{
+	int slot = choose_slot(random);
+	int pkey = 0;
+
+	if (slot < 0)
+		return slot;
+	if (rpal_pkeys_present()) {
+		pkey = rpal_pkey_choose(space->group);
+		if (pkey < 0)
+			return pkey;
+	}
+	space->slot = slot;
+	space->pkey = pkey;
+	space->base = (unsigned long)slot << RPAL_SLOT_SHIFT;
+	space->end = space->base + RPAL_SLOT_SIZE;
+	rpal_slots[slot] = space;
+	hash_add_rcu(spaces, &space->node, (unsigned long)space->mm);
+	return 0;
+}
+
+static struct rpal_space *space_new(struct mm_struct *mm, const char *group)
+{
+	struct rpal_space *space = kzalloc(sizeof(*space), GFP_KERNEL_ACCOUNT);
+
+	if (!space)
+		return NULL;
+	kref_init(&space->ref);
+	mmgrab(mm);
+	space->mm = mm;
+	space->rnd_stack = get_random_u32();
+	space->rnd_mmap = get_random_u32();
+	strscpy(space->group, group, sizeof(space->group));
+	__module_get(THIS_MODULE);
+	return space;
+}
+
+/**
+ * rpal_space_create() - give a new mm a slot and a key
+ * @mm:		mm of a program that is about to run, not used by any task yet
+ * @group:	group name, empty if none
+ *
+ * Context: execve(), before the point of no return. May sleep.
+ * Return: 0; -ENOSPC, -ENOTUNIQ, -ENOMEM, -ERESTARTNOINTR (a signal came), or
+ * what the tracer says when hooks cannot be installed.
+ */
+int rpal_space_create(struct mm_struct *mm, const char *group)
+{
+	struct rpal_space *space;
+	struct mmu_notifier *mn;
+	u32 random = get_random_u32();
+	int err = rpal_hook_get();
+
+	if (err)
+		return err;
+	space = space_new(mm, group);
+	if (!space) {
+		rpal_hook_put();
+		return -ENOMEM;
+	}
+	get_task_comm(space->comm, current);
+	spin_lock(&rpal_lock);
+	err = settle_locked(space, random);
+	spin_unlock(&rpal_lock);
+	if (err)
+		goto put;
+
+	mn = mmu_notifier_get(&space_ops, mm);
+	if (IS_ERR(mn)) {
+		err = PTR_ERR(mn);
+		/* Taking all of a mm's locks gives way to any signal. */
+		if (err == -EINTR)
+			err = -ERESTARTNOINTR;
+		spin_lock(&rpal_lock);
+		space_unhash_locked(space);
+		spin_unlock(&rpal_lock);
+	}
+put:
+	rpal_space_put(space);
+	return err;
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Finding kernel symbols that are not exported.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kprobes.h>
+
+#include "rpal.h"
+#include "sym.h"
+
+u32 *rpal_k_init_pkru_value;
+
+/* Defined beside the thunks that use them. */
+extern unsigned long rpal_addr_kallsyms_lookup_name;
+
+#define SYM(name)	{ #name, &rpal_addr_##name }
+#define DECLARE(name)	extern unsigned long rpal_addr_##name
+
+DECLARE(flush_tlb_mm_range);
+DECLARE(lock_mm_and_find_vma);
+DECLARE(bad_area_nosemaphore);
+DECLARE(__bad_area_nosemaphore);
+DECLARE(wake_up_new_task);
+DECLARE(ptrace_may_access);
+#ifdef RPAL_NEED_PTI_THUNK
+DECLARE(__pti_set_user_pgtbl);
+#endif
+
+static const struct {
+	const char *name;
+	unsigned long *addr;
+} symbols[] = {
+	SYM(flush_tlb_mm_range),
+	SYM(lock_mm_and_find_vma),
+	SYM(bad_area_nosemaphore),
+	SYM(__bad_area_nosemaphore),
+	SYM(wake_up_new_task),
+	SYM(ptrace_may_access),
+#ifdef RPAL_NEED_PTI_THUNK
+	SYM(__pti_set_user_pgtbl),
+#endif
+};
+
+/**
+ * rpal_sym_find() - address of a kernel symbol
+ * @name:	its name
+ *
+ * Context: process context. Usable once rpal_sym_init() has begun.
+ * Return: the address, or 0 after naming the missing symbol in the log.
+ */
+unsigned long rpal_sym_find(const char *name)
+{
+	unsigned long addr = rpal_k_kallsyms_lookup_name(name);
+
+	if (!addr)
+		pr_err("this kernel has no symbol %s\n", name);
+	return addr;
+}
+
+/* kallsyms_lookup_name() is not exported, but a kprobe may be put on it. */
+static int find_lookup(void)
+{
+	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
+	int err = register_kprobe(&probe);
+
+	if (err) {
+		pr_err("no kprobe on kallsyms_lookup_name (%d): is CONFIG_KPROBES on and not locked down?\n",
+		       err);
+		return err;
+	}
+	rpal_addr_kallsyms_lookup_name = (unsigned long)probe.addr;
+	unregister_kprobe(&probe);
+	return 0;
+}
+
+/**
+ * rpal_sym_init() - find all symbols that the module needs
+ *
+ * Context: module load.
+ * Return: 0, or a negative errno after naming everything that is missing.
+ */
+int rpal_sym_init(void)
+{
+	int err = find_lookup();
+	unsigned int i;
+
+	if (err)
+		return err;
+	for (i = 0; i < ARRAY_SIZE(symbols); i++) {
+		*symbols[i].addr = rpal_sym_find(symbols[i].name);
+		if (!*symbols[i].addr)
+			err = -ENOENT;
+	}
+	rpal_k_init_pkru_value = (u32 *)rpal_sym_find("init_pkru_value");
+	if (!rpal_k_init_pkru_value)
+		err = -ENOENT;
+	return err;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Kernel functions that are not exported, called through thunks.
+ *
+ * The name after rpal_k_ is the kernel's. A thunk enters its function by a
+ * return, not by an indirect call: on kernels with IBT the ENDBR of functions
+ * whose address nobody takes has been removed at boot.
+ */
+#ifndef RPAL_SYM_H
+#define RPAL_SYM_H
+
+#include <linux/types.h>
+
+struct mm_struct;
+struct pt_regs;
+struct task_struct;
+struct vm_area_struct;
+
+unsigned long rpal_k_kallsyms_lookup_name(const char *name);
+void rpal_k_flush_tlb_mm_range(struct mm_struct *mm, unsigned long start,
+			       unsigned long end, unsigned int stride_shift,
+			       bool freed_tables);
+struct vm_area_struct *rpal_k_lock_mm_and_find_vma(struct mm_struct *mm,
+						   unsigned long addr,
+						   struct pt_regs *regs);
+void rpal_k_bad_area_nosemaphore(struct pt_regs *regs, unsigned long error_code,
+				 unsigned long address);
+void rpal_k___bad_area_nosemaphore(struct pt_regs *regs,
+				   unsigned long error_code,
+				   unsigned long address, u32 pkey,
+				   int si_code);
+void rpal_k_wake_up_new_task(struct task_struct *task);
+bool rpal_k_ptrace_may_access(struct task_struct *task, unsigned int mode);
+
+unsigned long rpal_sym_find(const char *name);
+extern u32 *rpal_k_init_pkru_value;
+
+#endif /* RPAL_SYM_H */

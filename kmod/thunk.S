@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Thunks to kernel functions whose addresses sym.c has found.
+ */
+#include <linux/linkage.h>
+#include <asm/nospec-branch.h>
+#include <asm/unwind_hints.h>
+
+	.text
+
+/* Enter *addr by a return: valid with IBT, and with mitigated returns. */
+.macro THUNK name addr
+SYM_FUNC_START(\name)
+	pushq	\addr(%rip)
+	UNWIND_HINT_FUNC
+	RET
+SYM_FUNC_END(\name)
+	.pushsection .bss
+	.balign	8
+SYM_DATA(\addr, .quad 0)
+	.popsection
+.endm
+
+.macro KTHUNK name
+	THUNK	rpal_k_\name, rpal_addr_\name
+.endm
+
+	KTHUNK	kallsyms_lookup_name
+	KTHUNK	flush_tlb_mm_range
+	KTHUNK	lock_mm_and_find_vma
+	KTHUNK	bad_area_nosemaphore
+	KTHUNK	__bad_area_nosemaphore
+	KTHUNK	wake_up_new_task
+	KTHUNK	ptrace_may_access
+
+/* See RPAL_NEED_PTI_THUNK. */
+#if !defined(CONFIG_PARAVIRT_XXL) && \
+	(defined(CONFIG_PAGE_TABLE_ISOLATION) || \
+	 defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))
+	THUNK	__pti_set_user_pgtbl, rpal_addr___pti_set_user_pgtbl
+#endif
