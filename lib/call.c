@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Direct calls: exporting, serving, calling. */
+#include <limits.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define CALL_FLAGS (RPAL_CALL_NOWAIT | RPAL_CALL_GRANT_NONE | RPAL_CALL_GRANT_WRITE)
+
+/* A peer that is linked but has no receiver yet gets this long, in ms. */
+#define START_MS	2000
+#define START_STEP_MS	5
+
+static struct procedure {
+	rpal_procedure_fn fn;
+	void *ctx;
+} procedures[RPAL_MAX_PROCEDURES];
+
+static pthread_mutex_t export_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool stopped;
+
+void rpal_call_reset(void)
+{
+	__atomic_store_n(&stopped, false, __ATOMIC_RELAXED);
+}
+
+void rpal_tr_wake(uint32_t tid)
+{
+	struct rpal_wake wake = { .size = sizeof(wake), .tid = tid };
+
+	rpal_tr_ioctl(rpal_state.fd, RPAL_IOC_WAKE, &wake);
+}
+
+/* ----------------------------------------------------------------- serving */
+
+EXPORT int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx)
+{
+	struct procedure *p;
+	int ret = 0;
+
+	if (procedure >= RPAL_MAX_PROCEDURES)
+		return rpal_failf(-EINVAL, "procedures have the numbers 0 to %d",
+				  RPAL_MAX_PROCEDURES - 1);
+	p = &procedures[procedure];
+	pthread_mutex_lock(&export_lock);
+	if (fn && p->fn) {
+		ret = -EEXIST;
+	} else {
+		if (fn)
+			p->ctx = ctx;
+		__atomic_store_n(&p->fn, fn, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&export_lock);
+	if (ret)
+		rpal_failf(ret, "procedure %u is exported already", procedure);
+	return ret;
+}
+
+/* Run what was asked for. Runs on the caller's task; so no system call here. */
+static int64_t dispatch(struct rpal_thr *thr, const struct tramp_in *in, int64_t *result)
+{
+	struct rpal_caller caller;
+	rpal_procedure_fn fn;
+	uint32_t number = TRAMP_PROC(in->what);
+
+	*result = 0;
+	if (unlikely(number >= RPAL_MAX_PROCEDURES))
+		return -ENOENT;
+	fn = __atomic_load_n(&procedures[number].fn, __ATOMIC_ACQUIRE);
+	if (unlikely(!fn))
+		return -ENOENT;
+	caller.service_id = RPAL_TID_SERVICE(in->caller >> 32);
+	caller.thread = RPAL_TID_INDEX(in->caller >> 32);
+	caller.flags = TRAMP_FLAGS(in->what);
+	caller.depth = TRAMP_DEPTH(in->what);
+	thr->depth = caller.depth;
+	*result = fn((void *)(uintptr_t)in->arg, in->len, &caller, procedures[number].ctx);
+	thr->depth = 0;
+	return 0;
+}
+
+/* Wait and answer until something else than a call comes. */
+static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
+{
+	const struct tramp *tr = rpal_state.tramp;
+	struct tramp_in in = {
+		.dev = rpal_state.fd,
+		.wait = { .size = sizeof(in.wait), .fd = fd, .timeout_ns = timeout_ns },
+	};
+	int64_t status, result, ret;
+
+	ret = tr->wait(thr->block, &in);
+	while (!ret) {
+		status = dispatch(thr, &in, &result);
+		ret = tr->reply(thr->block, &in, status, result);
+	}
+	return ret;
+}
+
+static int epoll_add(int ep, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.fd = fd };
+
+	return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+/* The kernel watches one file: of two, make an epoll instance, and keep it. */
+static int wait_fd(struct rpal_thr *thr, int fd)
+{
+	int ep, ret;
+
+	if (fd < 0)
+		return rpal_state.stop_fd;
+	if (thr->ep_fd >= 0)
+		close(thr->ep_fd);
+	thr->ep_fd = -1;
+	ep = epoll_create1(EPOLL_CLOEXEC);
+	if (ep < 0)
+		return rpal_failf(-errno, "cannot make an epoll instance: %s", strerror(errno));
+	ret = epoll_add(ep, rpal_state.stop_fd);
+	if (!ret)
+		ret = epoll_add(ep, fd);
+	if (ret) {
+		close(ep);
+		return rpal_failf(ret, "file descriptor %d cannot be waited for: %s", fd,
+				  strerror(-ret));
+	}
+	thr->ep_fd = ep;
+	return ep;
+}
+
+EXPORT int rpal_serve(int fd, int timeout_ms)
+{
+	int64_t timeout_ns = timeout_ms < 0 ? -1 : timeout_ms * 1000000LL;
+	struct rpal_thr *thr;
+	int ret, wfd;
+
+	ret = rpal_thr_get(RPAL_THREAD_RECEIVER, &thr);
+	if (ret)
+		return ret;
+	if (thr->serving)
+		return rpal_fail(-EBUSY, "a procedure cannot serve");
+	wfd = wait_fd(thr, fd);
+	if (wfd < 0)
+		return wfd;
+	if (__atomic_load_n(&stopped, __ATOMIC_ACQUIRE))
+		return RPAL_SERVE_STOPPED;
+
+	thr->serving = true;
+	ret = serve(thr, wfd, timeout_ns);
+	thr->serving = false;
+
+	switch (ret) {
+	case RPAL_WAITED_EVENT:
+		return __atomic_load_n(&stopped, __ATOMIC_ACQUIRE) ? RPAL_SERVE_STOPPED :
+			RPAL_SERVE_EVENT;
+	case RPAL_WAITED_TIMEOUT:
+		return RPAL_SERVE_TIMEOUT;
+	case -EINTR:
+		return rpal_fail(ret, "a signal handler has run; serve again");
+	case -EPROTO:
+		return rpal_fail(ret, "a peer has destroyed this thread's state word");
+	}
+	return rpal_failf(ret, "the thread cannot wait for calls: %s", strerror(-ret));
+}
+
+EXPORT void rpal_serve_stop(void)
+{
+	uint64_t one = 1;
+
+	if (!rpal_up())
+		return;
+	__atomic_store_n(&stopped, true, __ATOMIC_RELEASE);
+	if (write(rpal_state.stop_fd, &one, sizeof(one)) < 0)
+		return;		/* full: readable as well */
+}
+
+/* ----------------------------------------------------------------- calling */
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+/* Is there memory at arg that the peer can reach? Any of ours or of its own. */
+static bool reachable(int peer, const void *arg, size_t len)
+{
+	uintptr_t first = (uintptr_t)arg, last = first + len - 1;
+	uint64_t slot = first >> RPAL_SLOT_SHIFT;
+
+	return last >= first && slot == last >> RPAL_SLOT_SHIFT &&
+	       (slot == rpal_state.slot || slot == (unsigned int)peer);
+}
+
+static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len,
+		      unsigned int flags)
+{
+	if (unlikely(flags & ~CALL_FLAGS ||
+		     (flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE)))
+		return rpal_fail(-EINVAL, "unknown flags, or two grants that exclude each other");
+	if (unlikely(thr->depth >= RPAL_MAX_DEPTH))
+		return rpal_failf(-ELOOP, "calls can be nested %d deep", RPAL_MAX_DEPTH);
+	if (unlikely(len && !reachable(id, arg, len)))
+		return rpal_fail(-EFAULT, "the argument lies where the peer cannot reach it: use "
+				 "memory of this process that is not mapped below 512 GiB");
+	return 0;
+}
+
+/* One receiver, from what is known of the link. */
+static void aim(struct tramp_call *c, const struct rpal_link *link, int id, unsigned int index)
+{
+	c->block = link->area + (uint64_t)index * RPAL_BLOCK_SIZE;
+	c->tid = RPAL_TID(id, index);
+}
+
+/*
+ * Look for another receiver. 0: *index may be free; -EAGAIN: look again;
+ * -T_NONE, -T_ABSENT, -EPIPE, -EBUSY.
+ */
+static int scan(struct rpal_thr *thr, const struct rpal_link *link, int id, uint8_t *index)
+{
+	struct tramp_call c = { .nr = link->nr, .start = *index };
+	struct tramp_ret r;
+
+	aim(&c, link, id, 0);
+	if (rpal_state.pkeys)
+		c.pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, RPAL_CALL_GRANT_WRITE);
+	r = rpal_state.tramp->scan(thr->block, &c);
+	if (r.status < 0)
+		return r.status;
+	*index = r.status;
+	return 0;
+}
+
+/* Sleep until a receiver may be free. 0, -EAGAIN (none is there) or -EPIPE. */
+static int await(int id, int64_t timeout_ns)
+{
+	struct rpal_await req = { .size = sizeof(req), .id = id, .timeout_ns = timeout_ns };
+	int ret = rpal_ioctl(RPAL_IOC_AWAIT, &req);
+
+	switch (ret) {
+	case -EPIPE:
+		return -EAGAIN;
+	case -ESRCH:
+		return -EPIPE;
+	case 0:
+	case -EINTR:
+	case -ETIMEDOUT:
+		return 0;
+	}
+	return ret;
+}
+
+/*
+ * No receiver can be had. 0 when it is worth another try. *since is when the
+ * peer was first seen without any.
+ */
+static int none_free(int id, uint64_t key, unsigned int flags, bool absent, int64_t *since)
+{
+	struct timespec step = { .tv_nsec = START_STEP_MS * 1000000L };
+	int ret;
+
+	if (absent && rpal_link_check(id, key))
+		return -EPIPE;
+	if (flags & RPAL_CALL_NOWAIT)
+		return absent ? -ECONNREFUSED : -EAGAIN;
+	ret = await(id, -1);
+	if (ret != -EAGAIN) {
+		*since = 0;
+		return ret == -EPIPE && !rpal_link_check(id, key) ? 0 : ret;
+	}
+	if (!*since)
+		*since = now_ms();
+	if (now_ms() - *since >= START_MS)
+		return -ECONNREFUSED;
+	nanosleep(&step, NULL);
+	return 0;
+}
+
+/* The call goes on at the receiver's own task. */
+static struct tramp_ret await_reply(void)
+{
+	struct rpal_reply req = { .size = sizeof(req) };
+	int ret;
+
+	do
+		ret = rpal_ioctl(RPAL_IOC_AWAIT_REPLY, &req);
+	while (ret == -EINTR);
+	if (ret)
+		return (struct tramp_ret){ .status = -EPIPE };
+	return (struct tramp_ret){ .status = req.status, .result = req.result };
+}
+
+/* One sentence for each way in which a call does not come about. */
+static int call_failed(int ret, int id, uint32_t procedure)
+{
+	switch (ret) {
+	case -ENOENT:
+		return rpal_failf(ret, "service %d exports no procedure %u", id, procedure);
+	case -EPIPE:
+		return rpal_failf(ret, "service %d has ended, has released the link, or its thread "
+				  "died in the procedure", id);
+	case -ECONNREFUSED:
+		return rpal_failf(ret, "service %d has no receiver thread: one must call "
+				  "rpal_serve()", id);
+	case -EAGAIN:
+		return rpal_fail(ret, "all receivers are busy; try again, or call without "
+				 "RPAL_CALL_NOWAIT");
+	case -EBUSY:
+		return rpal_fail(ret, "a signal handler has interrupted this thread's call and "
+				 "cannot call itself");
+	}
+	return rpal_failf(-EPROTO, "service %d has answered nonsense (%d)", id, ret);
+}
+
+/* Call until a receiver has answered or it is clear that none will. */
+static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsigned int flags,
+		struct tramp_call *c, int64_t *result)
+{
+	uint8_t *hint = &thr->hint[id];
+	struct tramp_ret r;
+	int64_t since = 0;
+	int ret;
+
+	if (unlikely(*hint >= link->nr))
+		*hint %= link->nr;
+	for (;;) {
+		aim(c, link, id, *hint);
+		r = rpal_state.tramp->call(thr->block, c);
+		if (unlikely(r.status == RPAL_CALL_LAZY))
+			r = await_reply();
+		if (likely(!r.status)) {
+			*result = r.result;
+			return 0;
+		}
+		if (r.status == -EAGAIN)
+			continue;	/* stopped before it began */
+		if (r.status != -T_MISS)
+			break;
+		do
+			ret = scan(thr, link, id, hint);
+		while (ret == -EAGAIN);
+		if (ret == -T_NONE || ret == -T_ABSENT)
+			ret = none_free(id, link->key, flags, ret == -T_ABSENT, &since);
+		if (ret) {
+			r.status = ret;
+			break;
+		}
+	}
+	/* Let the next call know what this one has found out. */
+	if (r.status == -EPIPE)
+		rpal_link_check(id, link->key);
+	return r.status;
+}
+
+EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len,
+			   int64_t *result, unsigned int flags)
+{
+	struct rpal_thr *thr = rpal_thr_self();
+	struct rpal_link link;
+	struct tramp_call c;
+	int64_t res = 0;
+	int ret;
+
+	ret = rpal_link_get(service_id, &link);
+	if (unlikely(ret))
+		return ret;
+	if (unlikely(!thr)) {
+		ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
+		if (ret)
+			return ret;
+	}
+	ret = check_args(thr, service_id, arg, len, flags);
+	if (unlikely(ret))
+		return ret;
+	c.arg = (uintptr_t)arg;
+	c.len = len;
+	c.what = TRAMP_WHAT(procedure, flags, thr->depth + 1);
+	c.pkru = rpal_pkru_for(rpal_state.pkey, link.pkey, flags);
+	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ?
+		     rpal_pkru_for(rpal_state.pkey, link.pkey, 0) : c.pkru;
+	ret = call(thr, &link, service_id, flags, &c, &res);
+	if (unlikely(ret))
+		return call_failed(ret, service_id, procedure);
+	if (result)
+		*result = res;
+	return 0;
+}
+
+EXPORT int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result)
+{
+	return rpal_call_flags(service_id, procedure, arg, len, result, 0);
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Linking two services over a Unix socket.
+ *
+ * Each side sends its key, asks the kernel for the other, and tells the result.
+ * When both have told success both have asked, so the link exists.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define RETRY_MS	10
+#define BACKLOG		64
+
+struct hello {
+	char magic[4];		/* "RPAL" */
+	uint32_t version;
+	uint64_t key;
+};
+
+struct verdict {
+	char magic[4];		/* "link" */
+	int32_t result;		/* 0 or a negative errno */
+};
+
+#define VERSION	1
+
+/* --- time */
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+static int64_t deadline(int timeout_ms)
+{
+	return timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
+}
+
+/* For poll(): -1 for ever, never below 0 otherwise. */
+static int left(int64_t end)
+{
+	int64_t ms;
+
+	if (end < 0)
+		return -1;
+	ms = end - now_ms();
+	return ms > 0 ? ms : 0;
+}
+
+/* --- bytes */
+
+static int wait_for(int fd, short events, int64_t end)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int n;
+
+	do
+		n = poll(&p, 1, left(end));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return rpal_failf(-errno, "cannot wait for the socket: %s", strerror(errno));
+	if (!n)
+		return rpal_fail(-ETIMEDOUT, "the peer has not answered in time");
+	return 0;
+}
+
+static int broken(int err)
+{
+	if (err == EPIPE || err == ECONNRESET || !err)
+		return rpal_fail(-ECONNABORTED, "the peer went away before both were linked");
+	return rpal_failf(-err, "the socket fails: %s", strerror(err));
+}
+
+static int send_all(int sock, const void *buf, size_t len, int64_t end)
+{
+	const char *p = buf;
+	ssize_t n;
+	int ret;
+
+	while (len) {
+		n = send(sock, p, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n > 0) {
+			p += n;
+			len -= n;
+			continue;
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN)
+			return broken(errno);
+		ret = wait_for(sock, POLLOUT, end);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int recv_all(int sock, void *buf, size_t len, int64_t end)
+{
+	char *p = buf;
+	ssize_t n;
+	int ret;
+
+	while (len) {
+		n = recv(sock, p, len, MSG_DONTWAIT);
+		if (n > 0) {
+			p += n;
+			len -= n;
+			continue;
+		}
+		if (!n)
+			return broken(0);
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return broken(errno);
+		ret = wait_for(sock, POLLIN, end);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* --- the protocol */
+
+static int swap_keys(int sock, int64_t end, uint64_t *key)
+{
+	struct hello mine = { .magic = "RPAL", .version = VERSION }, its;
+	int ret;
+
+	if (rpal_get_service_key(&mine.key))
+		return -ENXIO;
+	ret = send_all(sock, &mine, sizeof(mine), end);
+	if (!ret)
+		ret = recv_all(sock, &its, sizeof(its), end);
+	if (ret)
+		return ret;
+	if (memcmp(its.magic, mine.magic, sizeof(its.magic)) || its.version != VERSION)
+		return rpal_fail(-EPROTO, "the other end of the socket does not speak the key "
+				 "exchange of this librpal");
+	*key = its.key;
+	return 0;
+}
+
+static int swap_verdicts(int sock, int64_t end, int result)
+{
+	struct verdict mine = { .magic = "link", .result = result }, its;
+	int ret;
+
+	ret = send_all(sock, &mine, sizeof(mine), end);
+	if (!ret)
+		ret = recv_all(sock, &its, sizeof(its), end);
+	if (ret)
+		return ret;
+	if (memcmp(its.magic, mine.magic, sizeof(its.magic)))
+		return rpal_fail(-EPROTO, "the other end of the socket does not keep to the key "
+				 "exchange");
+	if (its.result)
+		return rpal_failf(-EREMOTEIO, "the peer cannot link: %s", rpal_strerror(its.result));
+	return 0;
+}
+
+static int exchange(int sock, int64_t end)
+{
+	int asked, ret, id;
+	uint64_t key;
+
+	ret = swap_keys(sock, end, &key);
+	if (ret)
+		return ret;
+	asked = rpal_request_service(key);
+	/* Linked by another socket before: fine. */
+	ret = swap_verdicts(sock, end, asked == -EALREADY ? 0 : asked);
+	if (asked && asked != -EALREADY)
+		return asked;	/* with its sentence, unless the socket failed, too */
+	if (ret) {
+		/* A request that the peer does not return is taken back. */
+		if (!asked) {
+			const char *why = rpal_last_error();
+
+			rpal_release_service(key);
+			rpal_fail(ret, why);
+		}
+		return ret;
+	}
+	id = rpal_get_request_service_id(key);
+	if (id < 0)
+		return rpal_fail(-ECONNABORTED, "the peer went away just after both were linked");
+	return id;
+}
+
+EXPORT int rpal_exchange(int sock, int timeout_ms)
+{
+	return exchange(sock, deadline(timeout_ms));
+}
+
+/* --- sockets with a name */
+
+static int make_addr(const char *path, struct sockaddr_un *addr, socklen_t *len)
+{
+	size_t n = path ? strlen(path) : 0;
+
+	if (!n)
+		return rpal_fail(-EINVAL, "a socket needs a path");
+	if (n >= sizeof(addr->sun_path))
+		return rpal_failf(-ENAMETOOLONG, "the path of a socket can have %zu bytes, not %zu",
+				  sizeof(addr->sun_path) - 1, n);
+	memset(addr, 0, sizeof(*addr));
+	addr->sun_family = AF_UNIX;
+	memcpy(addr->sun_path, path, n + 1);
+	*len = offsetof(struct sockaddr_un, sun_path) + n + 1;
+	if (path[0] == '@') {
+		addr->sun_path[0] = '\0';
+		(*len)--;
+	}
+	return 0;
+}
+
+static int new_socket(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	return fd >= 0 ? fd : rpal_failf(-errno, "cannot make a socket: %s", strerror(errno));
+}
+
+/* Does the socket at this path belong to nobody any more? */
+static bool stale(const struct sockaddr_un *addr, socklen_t len)
+{
+	int fd = new_socket();
+	bool refused;
+
+	if (fd < 0 || !addr->sun_path[0]) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	refused = connect(fd, (const struct sockaddr *)addr, len) && errno == ECONNREFUSED;
+	close(fd);
+	return refused;
+}
+
+EXPORT int rpal_listen(const char *path)
+{
+	struct sockaddr_un addr;
+	socklen_t len;
+	int fd, ret;
+
+	ret = make_addr(path, &addr, &len);
+	if (ret)
+		return ret;
+	fd = new_socket();
+	if (fd < 0)
+		return fd;
+	ret = bind(fd, (struct sockaddr *)&addr, len) ? errno : 0;
+	if (ret == EADDRINUSE && stale(&addr, len)) {
+		unlink(path);
+		ret = bind(fd, (struct sockaddr *)&addr, len) ? errno : 0;
+	}
+	if (!ret && listen(fd, BACKLOG))
+		ret = errno;
+	if (!ret)
+		return fd;
+	close(fd);
+	if (ret == EADDRINUSE)
+		return rpal_failf(-ret, "another program listens at %s", path);
+	return rpal_failf(-ret, "cannot listen at %s: %s", path, strerror(ret));
+}
+
+/* Link over a new connection; the socket then is the caller's, or closed. */
+static int finish(int fd, int64_t end, int *sock)
+{
+	int id = exchange(fd, end);
+
+	if (id < 0 || !sock)
+		close(fd);
+	else
+		*sock = fd;
+	return id;
+}
+
+EXPORT int rpal_accept(int listen_fd, int timeout_ms, int *sock)
+{
+	int64_t end = deadline(timeout_ms);
+	int fd, ret;
+
+	if (!rpal_up())
+		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	for (;;) {
+		ret = wait_for(listen_fd, POLLIN, end);
+		if (ret)
+			return ret == -ETIMEDOUT ? rpal_fail(ret, "nobody came in time") : ret;
+		fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0)
+			return finish(fd, end, sock);
+		/* Someone who has given up, or was served by another thread. */
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			return rpal_failf(-errno, "cannot accept: %s", strerror(errno));
+	}
+}
+
+static int connect_failed(int err, const char *path)
+{
+	switch (err) {
+	case ENOENT:
+	case ECONNREFUSED:
+		return rpal_failf(-err, "nobody listens at %s", path);
+	case EACCES:
+	case EPERM:
+		return rpal_failf(-err, "no permission to connect to %s", path);
+	case EAGAIN:
+		return rpal_failf(-ETIMEDOUT, "the program at %s does not accept", path);
+	}
+	return rpal_failf(-err, "cannot connect to %s: %s", path, strerror(err));
+}
+
+EXPORT int rpal_connect(const char *path, int timeout_ms, int *sock)
+{
+	struct timespec retry = { .tv_nsec = RETRY_MS * 1000000L };
+	int64_t end = deadline(timeout_ms);
+	struct sockaddr_un addr;
+	socklen_t len;
+	int fd, ret;
+
+	if (!rpal_up())
+		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	ret = make_addr(path, &addr, &len);
+	if (ret)
+		return ret;
+	for (;;) {
+		fd = new_socket();
+		if (fd < 0)
+			return fd;
+		if (!connect(fd, (struct sockaddr *)&addr, len))
+			break;
+		ret = errno;
+		close(fd);
+		if ((ret != ENOENT && ret != ECONNREFUSED && ret != EAGAIN && ret != EINTR) ||
+		    !left(end))
+			return connect_failed(ret, path);
+		nanosleep(&retry, NULL);
+	}
+	fcntl(fd, F_SETFL, 0);
+	return finish(fd, end, sock);
+}

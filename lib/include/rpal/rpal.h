@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * librpal: call procedures of another process as if they were functions.
+ *
+ * A process that uses this library lives in an address range of its own (it
+ * was *placed*, see rpal_init()) and is then called a *service*. Two services
+ * that have both asked for each other are *linked*: a pointer of one is valid
+ * in the other, as far as protection keys allow. A thread that calls is a
+ * *sender*, one that is called a *receiver*.
+ *
+ * Conventions: where a function returns a number, negative means failure. The
+ * functions of the direct-call interface return a negative errno; those that
+ * follow the RPAL patches for Linux (marked "upstream" below) return what they
+ * return there. After every failure rpal_last_error() has a sentence that says
+ * what is wrong and what to do about it.
+ *
+ * All functions may be called from any thread unless said otherwise; none but
+ * rpal_call(), rpal_last_error() and rpal_strerror() from a signal handler.
+ */
+#ifndef _RPAL_H
+#define _RPAL_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RPAL_VERSION_MAJOR	0
+#define RPAL_VERSION_MINOR	1
+#define RPAL_VERSION_PATCH	0
+
+/* Results of functions that only succeed or fail (upstream). */
+typedef enum rpal_status {
+	RPAL_FAILURE = -1,
+	RPAL_SUCCESS = 0
+} status_t;
+
+/* Error numbers (upstream): those of the kernel, then those of the library. */
+typedef enum rpal_error_code {
+	RPAL_ERR_NONE = 0,
+	RPAL_ERR_BAD_ARG = 1,
+	RPAL_ERR_NO_SERVICE = 2,
+	RPAL_ERR_MAPPED = 3,
+	RPAL_ERR_RETRY = 4,
+	RPAL_ERR_BAD_SERVICE_STATUS = 5,
+	RPAL_ERR_BAD_THREAD_STATUS = 6,
+	RPAL_ERR_REACH_LIMIT = 7,
+	RPAL_ERR_NOMEM = 8,
+	RPAL_ERR_NOMAPPING = 9,
+	RPAL_ERR_INVAL = 10,
+
+	RPAL_KERNEL_MAX_CODE = 100,
+
+	RPAL_ERR_RPALFILE_OPS = 101,	/* /dev/rpal cannot be used */
+	RPAL_ERR_RPAL_DISABLED = 102,	/* the process was not placed */
+	RPAL_ERR_GET_CAP_VERSION = 103,	/* module and library do not fit */
+	RPAL_KERNEL_API_NOTSUPPORT = 104,
+	RPAL_HARDWARE_NOTSUPPORT = 105,	/* protection keys, FSGSBASE */
+	RPAL_ERR_SERVICE_KEY = 106,
+	RPAL_ERR_SENDERS_METADATA = 107,
+	RPAL_ERR_ENABLE_SERVICE = 108,
+	RPAL_ERR_SENDER_PAGES = 109,
+	RPAL_DONT_INITED = 110,		/* rpal_init() comes first */
+	RPAL_ERR_SENDER_INIT = 111,
+	RPAL_ERR_SENDER_REG = 112,
+	RPAL_INVALID_ARG = 113,
+	RPAL_CACHE_FULL = 114,
+	RPAL_FDE_OUTDATED = 115,
+	RPAL_QUEUE_PUT_FAILED = 116,
+	RPAL_ERR_PEER_MEM = 117,
+	RPAL_ERR_NOTIFY_RECVER = 118,
+	RPAL_INVAL_THREAD = 119,
+	RPAL_INVAL_SERVICE = 120
+} rpal_error_code_t;
+
+/* ------------------------------------------------------------------ errors */
+
+/**
+ * rpal_last_error - what went wrong last in this thread
+ *
+ * Return: a sentence about the last function of this library that failed in
+ * the calling thread; "" if none has. Valid until the next failure.
+ */
+const char *rpal_last_error(void);
+
+/**
+ * rpal_strerror - describe an error number
+ * @code: rpal_error_code_t, or an errno made negative
+ *
+ * Return: a constant sentence, never NULL.
+ */
+const char *rpal_strerror(int code);
+
+/* -------------------------------------------------------------- life cycle */
+
+/* Flags of rpal_init(). */
+#define RPAL_SENDER_RECEIVER	1		/* upstream; always on here */
+#define RPAL_INIT_NO_PKEYS	(1 << 16)	/* go on without protection keys */
+
+/**
+ * rpal_init - make this process a service (upstream)
+ * @nr_rpalthread:	receiver threads it may have at once, 1 .. 256
+ * @flags:		RPAL_SENDER_RECEIVER, RPAL_INIT_NO_PKEYS, or 0
+ * @error:		where to store an error number; may be NULL
+ *
+ * The process must have been placed when it was started, in one of three
+ * ways: "rpal run -- PROGRAM", "rpal mark PROGRAM" once, or linking the
+ * program with $(pkg-config --libs rpal-placed). A program that was not fails
+ * here with RPAL_ERR_RPAL_DISABLED; it is never started again unasked.
+ *
+ * Return: the management file descriptor, which belongs to the library and is
+ * closed by rpal_exit(); -1 on failure. Errors: RPAL_INVALID_ARG,
+ * RPAL_ERR_RPALFILE_OPS, RPAL_ERR_GET_CAP_VERSION, RPAL_ERR_RPAL_DISABLED,
+ * RPAL_HARDWARE_NOTSUPPORT, RPAL_ERR_ENABLE_SERVICE (also: is a service
+ * already), RPAL_ERR_SENDER_PAGES, RPAL_ERR_NOMEM.
+ */
+int rpal_init(int nr_rpalthread, int flags, rpal_error_code_t *error);
+
+/**
+ * rpal_exit - stop being a service (upstream)
+ *
+ * Ends all links and all threads' registrations; to be called when no thread
+ * is in a call or serves. May be called twice, and rpal_init() may follow. A
+ * process that ends need not call it.
+ */
+void rpal_exit(void);
+
+/**
+ * rpal_is_enabled - can this process use RPAL? (upstream)
+ *
+ * Return: 1 if the module is there and the process was placed, else 0 (then
+ * rpal_last_error() says why not).
+ */
+int rpal_is_enabled(void);
+
+/**
+ * rpal_is_enabled_fast - the same, asked once and remembered (upstream)
+ *
+ * Return: 1 or 0.
+ */
+int rpal_is_enabled_fast(void);
+
+/* ----------------------------------------------------------------- threads */
+
+/**
+ * rpal_thread_init - the calling thread becomes a receiver (upstream)
+ *
+ * It can then serve, and call others too. Ends by itself with the thread.
+ * While a thread is registered it has no restartable sequences (rseq): the
+ * kernel would update them in the wrong process.
+ *
+ * Return: 0, or a negative errno: -ENXIO (no rpal_init()), -ENOSPC (all
+ * receivers of rpal_init() are taken), -EOPNOTSUPP (user shadow stack, AMX or
+ * syscall user dispatch in use), -EBUSY, -ENOMEM.
+ */
+int rpal_thread_init(void);
+
+/** rpal_thread_exit - the calling thread stops being a receiver (upstream) */
+void rpal_thread_exit(void);
+
+/* The same functions under their later upstream names. */
+int rpal_receiver_init(void);
+void rpal_receiver_exit(void);
+
+/**
+ * rpal_sender_init - the calling thread becomes a sender (upstream)
+ * @error: where to store an error number; may be NULL
+ *
+ * rpal_call() does this by itself. Ends by itself with the thread.
+ *
+ * Return: RPAL_SUCCESS or RPAL_FAILURE. Errors: RPAL_DONT_INITED,
+ * RPAL_ERR_SENDER_INIT, RPAL_ERR_SENDER_REG, RPAL_ERR_REACH_LIMIT,
+ * RPAL_ERR_NOMEM.
+ */
+status_t rpal_sender_init(rpal_error_code_t *error);
+
+/**
+ * rpal_sender_exit - the calling thread stops being a sender (upstream)
+ *
+ * Return: RPAL_SUCCESS; RPAL_FAILURE if it was none or is in a call.
+ */
+status_t rpal_sender_exit(void);
+
+/* ---------------------------------------------------------------- services */
+
+/**
+ * rpal_get_service_id - own id (upstream)
+ *
+ * Return: 1 .. 254, or -1 before rpal_init().
+ */
+int rpal_get_service_id(void);
+
+/**
+ * rpal_get_service_key - own key (upstream)
+ * @key: where to store it
+ *
+ * Who has the key can ask to be linked with this service; keys of different
+ * starts of one program differ.
+ *
+ * Return: RPAL_SUCCESS, or RPAL_FAILURE before rpal_init().
+ */
+status_t rpal_get_service_key(uint64_t *key);
+
+/**
+ * rpal_request_service - ask to be linked with a service (upstream)
+ * @key: its key
+ *
+ * Memory is shared from the moment when both have asked. rpal_exchange() does
+ * all of it over a socket.
+ *
+ * Return: 0, or a negative errno: -ENXIO (no rpal_init()), -ENOENT (no such
+ * service), -EINVAL (own key), -EALREADY (was asked before), -EACCES (this
+ * process may not read the other's memory), -ENOTUNIQ (both have the same
+ * protection key), -EMLINK (too many links).
+ */
+int rpal_request_service(uint64_t key);
+
+/**
+ * rpal_release_service - end a link, in both directions (upstream)
+ * @key: the peer's key
+ *
+ * Return: RPAL_SUCCESS, or RPAL_FAILURE if it was not asked for.
+ */
+status_t rpal_release_service(uint64_t key);
+
+/**
+ * rpal_get_request_service_id - the id of a linked service (upstream)
+ * @key: its key
+ *
+ * Return: its id; -1 if there is no such service or it is not linked yet.
+ */
+int rpal_get_request_service_id(uint64_t key);
+
+/**
+ * rpal_copy_prepare - open a peer's memory for this thread (upstream)
+ * @service_id: a linked service
+ *
+ * Until rpal_copy_finish() the calling thread can read and write that peer's
+ * memory. Several peers may be open at once. Signal handlers do not see them
+ * open.
+ *
+ * Return: RPAL_SUCCESS, or RPAL_FAILURE if there is no link.
+ */
+status_t rpal_copy_prepare(int service_id);
+
+/**
+ * rpal_copy_finish - close again what rpal_copy_prepare() has opened (upstream)
+ *
+ * Return: RPAL_SUCCESS; RPAL_FAILURE if nothing was open.
+ */
+status_t rpal_copy_finish(void);
+
+/* ------------------------------------------------------------ key exchange */
+
+/**
+ * rpal_listen - make a Unix socket at which services can link themselves
+ * @path: a path, or "@name" for the abstract name space
+ *
+ * A socket that a dead program has left at @path is replaced. Who may connect
+ * is decided by the file's permissions.
+ *
+ * Return: a listening socket (close it with close()), or a negative errno:
+ * -EADDRINUSE (a program listens there), -ENAMETOOLONG, -EINVAL, or what
+ * socket(), bind() and listen() give.
+ */
+int rpal_listen(const char *path);
+
+/**
+ * rpal_accept - wait for a service to come, and link with it
+ * @listen_fd:	from rpal_listen(); may be polled before
+ * @timeout_ms:	milliseconds in all; -1: no limit
+ * @sock:	NULL, or where to store the connected socket, which the caller
+ *		then owns. It is ordinary and empty: use it at will, and see by
+ *		it when the peer ends. With NULL it is closed.
+ *
+ * Return: the peer's service id, or a negative errno: -ETIMEDOUT,
+ * -ECONNABORTED (the peer went away in the middle), -EPROTO (the peer speaks
+ * something else), those of rpal_request_service(), -EREMOTEIO (the peer has
+ * refused).
+ */
+int rpal_accept(int listen_fd, int timeout_ms, int *sock);
+
+/**
+ * rpal_connect - connect to a service that listens, and link with it
+ * @path:	as in rpal_listen()
+ * @timeout_ms:	milliseconds in all; -1: no limit. The peer need not listen
+ *		yet: it is tried again until then.
+ * @sock:	as in rpal_accept()
+ *
+ * Return: the peer's service id, or a negative errno as of rpal_accept(),
+ * -ENOENT or -ECONNREFUSED (nobody listens), -EACCES.
+ */
+int rpal_connect(const char *path, int timeout_ms, int *sock);
+
+/**
+ * rpal_exchange - link with the process at the other end of a socket
+ * @sock:	a connected stream or seqpacket socket on which nothing is in
+ *		flight; the peer does the same on its end. Stays open, and is
+ *		empty afterwards.
+ * @timeout_ms:	milliseconds; -1: no limit
+ *
+ * Return: the peer's service id, or a negative errno as of rpal_accept().
+ */
+int rpal_exchange(int sock, int timeout_ms);
+
+/* ------------------------------------------------------------ direct calls */
+
+#define RPAL_MAX_PROCEDURES	1024
+
+/* Flags of a call. What is not granted gives the procedure a SIGSEGV. */
+#define RPAL_CALL_NOWAIT	(1U << 0)	/* -EAGAIN if no receiver is free */
+#define RPAL_CALL_GRANT_NONE	(1U << 1)	/* caller's memory stays closed */
+#define RPAL_CALL_GRANT_WRITE	(1U << 2)	/* it can be read and written */
+
+/**
+ * struct rpal_caller - who has called
+ * @service_id:	its service
+ * @thread:	a number that no other thread of that service has
+ * @flags:	RPAL_CALL_* of the call
+ * @depth:	1, or more for a call out of a procedure
+ */
+struct rpal_caller {
+	int service_id;
+	unsigned int thread;
+	unsigned int flags;
+	unsigned int depth;
+};
+
+/**
+ * typedef rpal_procedure_fn - a procedure that others can call
+ * @arg:	as passed to rpal_call(): points into the caller's memory
+ * @len:	as passed
+ * @caller:	who has called; valid until the procedure returns
+ * @ctx:	as passed to rpal_export()
+ *
+ * Runs with the stack, thread-local storage and rights of a receiver thread of
+ * the service that has exported it, on the caller's CPU.
+ *
+ * Return: the result that the caller gets.
+ */
+typedef int64_t (*rpal_procedure_fn)(void *arg, size_t len,
+				     const struct rpal_caller *caller, void *ctx);
+
+/**
+ * rpal_export - let others call a procedure
+ * @procedure:	its number, 0 .. RPAL_MAX_PROCEDURES - 1, by which it is called
+ * @fn:		the procedure; NULL takes it back
+ * @ctx:	passed to it
+ *
+ * To be done before callers come; a procedure can be taken back, but not be
+ * exchanged, while calls to it may run.
+ *
+ * Return: 0, -EINVAL (number too large), -EEXIST (is exported already).
+ */
+int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx);
+
+/* Results of rpal_serve(). */
+#define RPAL_SERVE_STOPPED	0
+#define RPAL_SERVE_EVENT	1
+#define RPAL_SERVE_TIMEOUT	2
+
+/**
+ * rpal_serve - run the procedures that others call
+ * @fd:		-1, or a pollable file descriptor
+ * @timeout_ms:	-1: for ever, else the longest time without a call, in
+ *		milliseconds
+ *
+ * The calling thread becomes a receiver if it is none.
+ *
+ * Return: RPAL_SERVE_STOPPED after rpal_serve_stop(), RPAL_SERVE_EVENT when
+ * @fd has input, RPAL_SERVE_TIMEOUT; or a negative errno: -EINTR (a signal
+ * handler has run; serve again), -EBUSY (called by a procedure), those of
+ * rpal_thread_init(), -EBADF, -EINVAL.
+ */
+int rpal_serve(int fd, int timeout_ms);
+
+/**
+ * rpal_serve_stop - end rpal_serve() in all threads
+ *
+ * Calls that run are finished first. Holds for later rpal_serve(), too, until
+ * rpal_exit().
+ */
+void rpal_serve_stop(void);
+
+/**
+ * rpal_call - run a procedure of a peer
+ * @service_id:	a linked service
+ * @procedure:	number under which it was exported
+ * @arg:	passed to it. If @len is not 0 it must lie in this process's
+ *		shareable memory or in the peer's
+ * @len:	passed to it, bytes
+ * @result:	where to store what it has returned; may be NULL
+ *
+ * The procedure may read this process's memory while it runs. If all receivers
+ * of the peer are busy the thread sleeps until one is free. A peer that has no
+ * receiver thread is given two seconds to start one. The calling thread becomes
+ * a sender if it is none.
+ *
+ * Return: 0 if the procedure has run; a negative errno if not:
+ *  -ESRCH		no such service was asked for
+ *  -ENOTCONN		it was asked for, but has not asked for this process
+ *  -ENOENT		it has exported no such procedure
+ *  -EPIPE		it has ended or has released the link, or the receiver
+ *			died in the procedure
+ *  -ECONNREFUSED	it has no receiver thread
+ *  -EAGAIN		all receivers are busy (only with RPAL_CALL_NOWAIT)
+ *  -EBUSY		called by a signal handler that has interrupted a call
+ *  -ELOOP		calls are nested too deeply
+ *  -EFAULT		the peer could not reach @arg
+ *  -EINVAL		unknown flags
+ *  -EPROTO		the peer has answered nonsense
+ *  -ENXIO, -ENOSPC, -EOPNOTSUPP, -ENOMEM: this thread cannot be a sender
+ */
+int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len,
+	      int64_t *result);
+
+/**
+ * rpal_call_flags - rpal_call() with flags
+ * @flags: RPAL_CALL_*; the two grants exclude each other
+ *
+ * Return: as rpal_call().
+ */
+int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len,
+		    int64_t *result, unsigned int flags);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* _RPAL_H */

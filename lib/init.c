@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Becoming a service, and ending it. */
+#include <cpuid.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#ifndef HWCAP2_FSGSBASE
+#define HWCAP2_FSGSBASE	(1 << 1)
+#endif
+
+/* CPUID 7, ECX: the kernel has turned protection keys on. */
+#define CPUID7_OSPKE	(1U << 4)
+
+struct rpal_state rpal_state = { .fd = -1, .stop_fd = -1 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static int do_ioctl(int fd, unsigned long cmd, void *arg)
+{
+	int saved = errno, ret;
+
+	ret = ioctl(fd, cmd, arg);
+	if (ret < 0)
+		ret = -errno;
+	errno = saved;
+	return ret;
+}
+
+int rpal_ioctl(unsigned long cmd, void *arg)
+{
+	return do_ioctl(rpal_state.fd, cmd, arg);
+}
+
+static int fail(rpal_error_code_t *error, rpal_error_code_t code)
+{
+	if (error)
+		*error = code;
+	return -1;
+}
+
+/* --- what has to be there. 0, or an error code with its sentence */
+
+static int open_device(int *fd)
+{
+	*fd = open(RPAL_DEVICE, O_RDWR | O_CLOEXEC);
+	if (*fd >= 0)
+		return 0;
+	switch (errno) {
+	case ENOENT:
+	case ENXIO:
+	case ENODEV:
+		return rpal_fail(RPAL_ERR_RPALFILE_OPS, "there is no " RPAL_DEVICE
+				 ": load the module with 'modprobe rpal'");
+	case EACCES:
+	case EPERM:
+		return rpal_fail(RPAL_ERR_RPALFILE_OPS, "no permission to open " RPAL_DEVICE
+				 ": add this user to the group rpal");
+	}
+	return rpal_failf(RPAL_ERR_RPALFILE_OPS, "cannot open " RPAL_DEVICE ": %s",
+			  strerror(errno));
+}
+
+static int check_module(int fd)
+{
+	struct rpal_query query = { .size = sizeof(query) };
+	int ret = do_ioctl(fd, RPAL_IOC_QUERY, &query);
+
+	if (ret)
+		return rpal_failf(RPAL_ERR_GET_CAP_VERSION, RPAL_DEVICE " does not answer (%s): "
+				  "is it of another rpal release?", strerror(-ret));
+	if (query.abi_major != RPAL_ABI_MAJOR || query.block_size != RPAL_BLOCK_SIZE)
+		return rpal_failf(RPAL_ERR_GET_CAP_VERSION, "the module speaks version %u.%u, this "
+				  "library %u.%u: install both from one release",
+				  query.abi_major, query.abi_minor, RPAL_ABI_MAJOR,
+				  RPAL_ABI_MINOR);
+	return 0;
+}
+
+static int check_placed(int fd, struct rpal_self *self)
+{
+	int ret;
+
+	memset(self, 0, sizeof(*self));
+	self->size = sizeof(*self);
+	ret = do_ioctl(fd, RPAL_IOC_SELF, self);
+	if (ret)
+		return rpal_failf(RPAL_ERR_GET_CAP_VERSION, "cannot ask where this process "
+				  "lives: %s", strerror(-ret));
+	if (self->state & RPAL_SELF_HEIR)
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED, "this process was forked from a placed "
+				 "one and has no slot of its own: let it execute a program by "
+				 "'rpal run'");
+	if (!(self->state & RPAL_SELF_PLACED))
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED, "this process was not placed when it was "
+				 "started: start it with 'rpal run -- PROGRAM', or mark the program "
+				 "once with 'rpal mark PROGRAM', or link it with "
+				 "`pkg-config --libs rpal-placed`");
+	return 0;
+}
+
+static bool cpu_has_keys(void)
+{
+	unsigned int eax, ebx, ecx, edx;
+
+	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx & CPUID7_OSPKE;
+}
+
+static int check_cpu(const struct rpal_self *self, int flags)
+{
+	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
+		return rpal_fail(RPAL_HARDWARE_NOTSUPPORT, "programs cannot use FSGSBASE here: "
+				 "that needs a CPU that has it and a kernel not started with "
+				 "nofsgsbase");
+	if (self->pkey && cpu_has_keys())
+		return 0;
+	if (!(flags & RPAL_INIT_NO_PKEYS))
+		return rpal_fail(RPAL_HARDWARE_NOTSUPPORT, "no protection keys guard this process: "
+				 "use a CPU that has them (pku and ospke in /proc/cpuinfo), or "
+				 "accept that linked processes can overwrite each other, with "
+				 "RPAL_INIT_NO_PKEYS");
+	return 0;
+}
+
+/* --- becoming a service */
+
+static int do_register(int fd, int nr, struct rpal_state *st)
+{
+	struct rpal_register reg = { .size = sizeof(reg), .nr_receivers = nr };
+	int ret;
+
+	reg.ranges = st->tramp->ranges;
+	ret = do_ioctl(fd, RPAL_IOC_REGISTER, &reg);
+	if (ret == -EBUSY)
+		return rpal_fail(RPAL_ERR_ENABLE_SERVICE, "this process is a service already, by "
+				 "another copy of librpal: link only one");
+	if (ret == -ENOMEM)
+		return rpal_fail(RPAL_ERR_NOMEM, "the kernel has no memory for a service");
+	if (ret)
+		return rpal_failf(RPAL_ERR_ENABLE_SERVICE, "the module refuses to make this "
+				  "process a service: %s", strerror(-ret));
+	st->id = reg.id;
+	st->key = reg.key;
+	st->area_size = reg.area_size;
+	st->area = mmap(NULL, st->area_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (st->area == MAP_FAILED)
+		return rpal_failf(RPAL_ERR_SENDER_PAGES, "cannot map the thread area: %s",
+				  strerror(errno));
+	return 0;
+}
+
+static int start(int nr, int flags)
+{
+	struct rpal_state st = { .fd = -1, .stop_fd = -1, .nr_receivers = nr };
+	struct rpal_self self;
+	int ret;
+
+	ret = open_device(&st.fd);
+	if (ret)
+		return ret;
+	ret = check_module(st.fd);
+	if (!ret)
+		ret = check_placed(st.fd, &self);
+	if (!ret)
+		ret = check_cpu(&self, flags);
+	if (ret)
+		goto out;
+	st.slot = self.slot;
+	st.pkey = self.pkey;
+	st.pkeys = self.pkey && cpu_has_keys();
+	st.tramp = st.pkeys ? &rpal_tramp_pk : &rpal_tramp_nopk;
+	st.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (st.stop_fd < 0) {
+		ret = rpal_failf(RPAL_ERR_NOMEM, "cannot make an eventfd: %s", strerror(errno));
+		goto out;
+	}
+	ret = do_register(st.fd, nr, &st);
+	if (ret)
+		goto out;
+	st.epoch = rpal_state.epoch + 1;
+	rpal_state = st;
+	rpal_link_reset();
+	rpal_call_reset();
+	__atomic_store_n(&rpal_state.up, true, __ATOMIC_RELEASE);
+	return 0;
+out:
+	if (st.stop_fd >= 0)
+		close(st.stop_fd);
+	close(st.fd);	/* a registration ends with its file */
+	return ret;
+}
+
+/* A child of fork() is no service, and must not keep ours alive. */
+static void forked(void)
+{
+	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+
+	lock = fresh;
+	rpal_thr_forked();
+	if (!rpal_up())
+		return;
+	rpal_state.up = false;
+	close(rpal_state.fd);
+	close(rpal_state.stop_fd);
+	rpal_state.fd = -1;
+	rpal_state.stop_fd = -1;
+	rpal_link_reset();
+}
+
+static void at_fork(void)
+{
+	pthread_atfork(NULL, NULL, forked);
+}
+
+EXPORT int rpal_init(int nr_rpalthread, int flags, rpal_error_code_t *error)
+{
+	int ret;
+
+	if (nr_rpalthread < 1 || nr_rpalthread > RPAL_MAX_RECEIVERS) {
+		rpal_failf(-1, "the number of receivers must be 1 to %d", RPAL_MAX_RECEIVERS);
+		return fail(error, RPAL_INVALID_ARG);
+	}
+	if (flags & ~(RPAL_SENDER_RECEIVER | RPAL_INIT_NO_PKEYS)) {
+		rpal_fail(-1, "unknown flags given to rpal_init()");
+		return fail(error, RPAL_INVALID_ARG);
+	}
+	pthread_once(&once, at_fork);
+	pthread_mutex_lock(&lock);
+	if (rpal_state.up)
+		ret = rpal_fail(RPAL_ERR_ENABLE_SERVICE, "this process is a service already; "
+				"rpal_exit() ends it");
+	else
+		ret = start(nr_rpalthread, flags);
+	pthread_mutex_unlock(&lock);
+	if (ret)
+		return fail(error, ret);
+	if (error)
+		*error = RPAL_ERR_NONE;
+	return rpal_state.fd;
+}
+
+EXPORT void rpal_exit(void)
+{
+	pthread_mutex_lock(&lock);
+	if (rpal_state.up) {
+		/* This thread gets its rseq back; others do when they end. */
+		rpal_sender_exit();
+		rpal_thread_exit();
+		__atomic_store_n(&rpal_state.up, false, __ATOMIC_RELEASE);
+		do_ioctl(rpal_state.fd, RPAL_IOC_UNREGISTER, NULL);
+		munmap(rpal_state.area, rpal_state.area_size);
+		close(rpal_state.stop_fd);
+		close(rpal_state.fd);
+		rpal_state.fd = -1;
+		rpal_state.stop_fd = -1;
+		rpal_link_reset();
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+/* --- questions */
+
+EXPORT int rpal_is_enabled(void)
+{
+	struct rpal_self self;
+	int fd, ret;
+
+	if (rpal_up())
+		return 1;
+	if (open_device(&fd))
+		return 0;
+	ret = check_module(fd);
+	if (!ret)
+		ret = check_placed(fd, &self);
+	close(fd);
+	return !ret;
+}
+
+EXPORT int rpal_is_enabled_fast(void)
+{
+	static int answer = -1;
+	int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
+
+	if (unlikely(known < 0)) {
+		known = rpal_is_enabled();
+		__atomic_store_n(&answer, known, __ATOMIC_RELAXED);
+	}
+	return known;
+}
+
+EXPORT int rpal_get_service_id(void)
+{
+	if (!rpal_up())
+		return rpal_fail(-1, "this process is no service; call rpal_init() first");
+	return rpal_state.id;
+}
+
+EXPORT status_t rpal_get_service_key(uint64_t *key)
+{
+	if (!key)
+		return rpal_fail(RPAL_FAILURE, "a place for the key is needed");
+	if (!rpal_up())
+		return rpal_fail(RPAL_FAILURE, "this process is no service; call rpal_init() first");
+	*key = rpal_state.key;
+	return RPAL_SUCCESS;
+}

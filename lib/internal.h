@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/* What the files of the library share. */
+#ifndef _RPAL_INTERNAL_H
+#define _RPAL_INTERNAL_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/rpal.h>
+#include <rpal/rpal.h>
+
+#include "tramp.h"
+
+#define EXPORT		__attribute__((visibility("default")))
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+/* These variables are read on each call: no function call to find them. */
+#define TLS		static __thread __attribute__((tls_model("initial-exec")))
+
+#define RPAL_DEVICE	"/dev/rpal"
+
+/* Services have the numbers of their slots. */
+#define MAX_ID		RPAL_MAX_SLOT
+
+/* --- error.c */
+
+/* Remember a constant sentence; returns @ret. */
+int rpal_fail(int ret, const char *sentence);
+/* Remember a sentence made as by printf. */
+int rpal_failf(int ret, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- init.c */
+
+/**
+ * struct rpal_state - this process as a service
+ * @up:		is it one?
+ * @epoch:	how often it has become one; threads see by it that their
+ *		registration is of an earlier time
+ * @pkeys:	do protection keys guard memory?
+ * @fd:		the management file
+ * @stop_fd:	eventfd that is readable after rpal_serve_stop()
+ * @id:		own service id
+ * @slot:	own slot
+ * @pkey:	own protection key
+ * @nr_receivers: as asked for
+ * @key:	own service key
+ * @area:	where the thread area is mapped
+ * @area_size:	its size in bytes
+ * @tramp:	the set of trampolines in use
+ */
+struct rpal_state {
+	bool up;
+	unsigned int epoch;
+	bool pkeys;
+	int fd;
+	int stop_fd;
+	uint32_t id;
+	uint32_t slot;
+	uint32_t pkey;
+	uint32_t nr_receivers;
+	uint64_t key;
+	void *area;
+	size_t area_size;
+	const struct tramp *tramp;
+};
+
+extern struct rpal_state rpal_state;
+
+static inline bool rpal_up(void)
+{
+	return __atomic_load_n(&rpal_state.up, __ATOMIC_ACQUIRE);
+}
+
+/* ioctl on the management file with size filled in; 0 or a negative errno. */
+int rpal_ioctl(unsigned long cmd, void *arg);
+
+/* --- thread.c */
+
+/**
+ * struct rpal_thr - a thread that is or was registered
+ * @block:	its block; NULL if it is not registered
+ * @epoch:	when it was
+ * @roles:	RPAL_THREAD_*, as the application sees it
+ * @tid:	its tid
+ * @depth:	depth of the call that it serves, 0 if none
+ * @serving:	is it in rpal_serve()?
+ * @rseq_len:	length with which rseq was registered, 0 if it still is
+ * @opened:	keys opened by rpal_copy_prepare(), one bit each
+ * @saved_pkru:	PKRU before the first of them
+ * @ep_fd:	epoll instance of rpal_serve(), -1 if there is none
+ * @hint:	for each service the receiver that was free last
+ */
+struct rpal_thr {
+	struct rpal_block *block;
+	unsigned int epoch;
+	unsigned int roles;
+	uint32_t tid;
+	unsigned int depth;
+	bool serving;
+	unsigned int rseq_len;
+	unsigned int opened;
+	uint32_t saved_pkru;
+	int ep_fd;
+	int ep_user_fd;
+	uint8_t hint[MAX_ID + 1];
+};
+
+/* The calling thread if it is registered, else NULL. Cheap. */
+struct rpal_thr *rpal_thr_self(void);
+/* Register it in a role, if need be. 0 or a negative errno. */
+int rpal_thr_get(unsigned int role, struct rpal_thr **thr);
+/* In the child of a fork nothing is registered. */
+void rpal_thr_forked(void);
+
+/* --- link.c */
+
+/**
+ * struct rpal_link - a linked service, as a call needs it
+ * @key:	its key
+ * @area:	address of its first block
+ * @nr:		number of receivers' blocks
+ * @pkey:	its protection key
+ */
+struct rpal_link {
+	uint64_t key;
+	uint64_t area;
+	uint32_t nr;
+	uint32_t pkey;
+};
+
+/* 0, -ESRCH, -ENOTCONN or -EPIPE. */
+int rpal_link_get(int id, struct rpal_link *link);
+/* Look again after a call has failed: 0 if still linked, or -EPIPE. */
+int rpal_link_check(int id, uint64_t key);
+/* Forget all. */
+void rpal_link_reset(void);
+
+/* --- pkru.c */
+
+/* Rights with which only memory of @callee, and of @own as granted, is open. */
+uint32_t rpal_pkru_for(uint32_t own, uint32_t callee, unsigned int flags);
+/* PKRU itself. */
+uint32_t rpal_pkru_read(void);
+void rpal_pkru_write(uint32_t pkru);
+
+/* --- call.c */
+
+void rpal_call_reset(void);
+
+#endif /* _RPAL_INTERNAL_H */

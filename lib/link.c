@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Links with other services.
+ *
+ * A call looks its peer up here without a lock and without asking the kernel.
+ * Ids are used again, so an entry is known by its key; that of a service which
+ * has ended is thrown out before any new service can take its place, since a
+ * new one can only become a peer through rpal_request_service().
+ */
+#include <signal.h>
+#include <string.h>
+
+#include "internal.h"
+
+enum { NONE, ASKED, LINKED, GONE };
+
+/**
+ * struct entry - what is known of a service that was asked for
+ * @seq:	odd while the rest changes
+ * @state:	one of the above
+ * @link:	for calls; only the key is valid before LINKED
+ */
+struct entry {
+	unsigned int seq;
+	unsigned int state;
+	struct rpal_link link;
+};
+
+static struct entry entries[MAX_ID + 1];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/*
+ * Readers spin while an entry changes, and may be signal handlers: so there
+ * are no signals meanwhile, and no system call in between.
+ */
+static void set(int id, unsigned int state, const struct rpal_link *link)
+{
+	struct entry *e = &entries[id];
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	__atomic_store_n(&e->seq, e->seq + 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	e->state = state;
+	if (link)
+		e->link = *link;
+	__atomic_store_n(&e->seq, e->seq + 1, __ATOMIC_RELEASE);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static unsigned int get(int id, struct rpal_link *link)
+{
+	const struct entry *e = &entries[id];
+	unsigned int seq, state;
+
+	do {
+		do
+			seq = __atomic_load_n(&e->seq, __ATOMIC_ACQUIRE);
+		while (seq & 1);
+		state = e->state;
+		*link = e->link;
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	} while (__atomic_load_n(&e->seq, __ATOMIC_RELAXED) != seq);
+	return state;
+}
+
+void rpal_link_reset(void)
+{
+	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+
+	lock = fresh;
+	memset(entries, 0, sizeof(entries));
+}
+
+/* Ask the kernel how it stands with a service. 0 or a negative errno. */
+static int look(uint64_t key, int *id, unsigned int *state, struct rpal_link *link)
+{
+	struct rpal_peer peer = { .size = sizeof(peer), .key = key };
+	int ret = rpal_ioctl(RPAL_IOC_PEER, &peer);
+
+	if (ret)
+		return ret;
+	if (!peer.id || peer.id > MAX_ID)
+		return -EPROTO;
+	*id = peer.id;
+	link->key = key;
+	link->area = peer.area;
+	link->nr = peer.nr_receivers;
+	link->pkey = peer.pkey;
+	*state = peer.state & RPAL_LINK_LINKED && peer.area ? LINKED :
+		 peer.state & RPAL_LINK_ASKED ? ASKED : NONE;
+	return 0;
+}
+
+/* Bring one entry up to date; lock held. Returns its state. */
+static unsigned int update(int id, uint64_t key)
+{
+	struct rpal_link link;
+	unsigned int state;
+	int now_id;
+
+	if (look(key, &now_id, &state, &link) || now_id != id || state == NONE)
+		set(id, GONE, NULL);
+	else
+		set(id, state, &link);
+	return entries[id].state;
+}
+
+int rpal_link_get(int id, struct rpal_link *link)
+{
+	unsigned int state;
+
+	if (unlikely(!rpal_up()))
+		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	if (unlikely(id < 1 || id > MAX_ID))
+		return rpal_failf(-ESRCH, "%d is no service id; ids are 1 to %d", id, MAX_ID);
+	state = get(id, link);
+	if (unlikely(state == ASKED)) {
+		pthread_mutex_lock(&lock);
+		if (entries[id].state == ASKED)
+			update(id, entries[id].link.key);
+		pthread_mutex_unlock(&lock);
+		state = get(id, link);
+	}
+	if (likely(state == LINKED))
+		return 0;
+	switch (state) {
+	case ASKED:
+		return rpal_failf(-ENOTCONN, "service %d has not asked for this process yet", id);
+	case GONE:
+		return rpal_failf(-EPIPE, "service %d has ended or has released the link", id);
+	}
+	return rpal_failf(-ESRCH, "service %d was not asked for; rpal_request_service() or "
+			  "rpal_exchange() comes first", id);
+}
+
+int rpal_link_check(int id, uint64_t key)
+{
+	int ret = -EPIPE;
+
+	pthread_mutex_lock(&lock);
+	if (entries[id].link.key == key && update(id, key) == LINKED)
+		ret = 0;
+	pthread_mutex_unlock(&lock);
+	return ret;
+}
+
+/* --- the public side */
+
+static int refused(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return rpal_fail(err, "no service has this key; its process has ended, or the key "
+				 "was not passed on rightly");
+	case -EINVAL:
+		return rpal_fail(err, "this is the process's own key");
+	case -EALREADY:
+		return rpal_fail(err, "this service was asked for before");
+	case -EACCES:
+	case -EPERM:
+		return rpal_fail(err, "this process may not read the other's memory: both must "
+				 "belong to the same user, and neither may have made itself "
+				 "undumpable");
+	case -ENOTUNIQ:
+		return rpal_fail(err, "both services have the same protection key: start them with "
+				 "'rpal run --group NAME' and one name");
+	case -EMLINK:
+		return rpal_fail(err, "too many links; 'rpal status' shows the limit");
+	}
+	return rpal_failf(err, "the module refuses the link: %s", strerror(-err));
+}
+
+EXPORT int rpal_request_service(uint64_t key)
+{
+	struct rpal_request req = { .size = sizeof(req), .key = key };
+	struct rpal_link link = { .key = key };
+	int id, ret;
+
+	if (!rpal_up())
+		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	if (!key)
+		return refused(-ENOENT);
+	pthread_mutex_lock(&lock);
+	/* Who has ended goes out before its id can be linked again. */
+	for (id = 1; id <= MAX_ID; id++)
+		if (entries[id].state == LINKED || entries[id].state == ASKED)
+			update(id, entries[id].link.key);
+	ret = rpal_ioctl(RPAL_IOC_REQUEST, &req);
+	if (!ret && req.id && req.id <= MAX_ID) {
+		set(req.id, ASKED, &link);
+		update(req.id, key);
+	}
+	pthread_mutex_unlock(&lock);
+	return ret ? refused(ret) : 0;
+}
+
+EXPORT status_t rpal_release_service(uint64_t key)
+{
+	struct rpal_request req = { .size = sizeof(req), .key = key };
+	int id, ret;
+
+	if (!rpal_up())
+		return rpal_fail(RPAL_FAILURE, "this process is no service; call rpal_init() first");
+	pthread_mutex_lock(&lock);
+	for (id = 1; id <= MAX_ID; id++)
+		if (entries[id].state != NONE && entries[id].link.key == key)
+			set(id, NONE, NULL);
+	ret = key ? rpal_ioctl(RPAL_IOC_RELEASE, &req) : -ENOENT;
+	pthread_mutex_unlock(&lock);
+	if (ret)
+		return rpal_fail(RPAL_FAILURE, "no service of this key was asked for");
+	return RPAL_SUCCESS;
+}
+
+EXPORT int rpal_get_request_service_id(uint64_t key)
+{
+	struct rpal_link link;
+	unsigned int state;
+	int id, ret;
+
+	if (!rpal_up())
+		return rpal_fail(-1, "this process is no service; call rpal_init() first");
+	ret = key ? look(key, &id, &state, &link) : -ENOENT;
+	if (ret)
+		return rpal_fail(-1, "no service has this key, or nobody has asked for it");
+	if (state != LINKED)
+		return rpal_fail(-1, "the service is not linked: both sides must ask for it");
+	return id;
+}

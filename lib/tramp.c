@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* The two sets of trampolines, and proof that C and assembly agree. */
+#include <errno.h>
+#include <stddef.h>
+
+#include "tramp.h"
+
+#define SAME(type, field, off) \
+	_Static_assert(offsetof(struct type, field) == (off), #type "." #field)
+
+SAME(rpal_block, word, B_WORD);
+SAME(rpal_block, caller, B_CALLER);
+SAME(rpal_block, caller_word, B_CALLER_WORD);
+SAME(rpal_block, call_word, B_CALL_WORD);
+SAME(rpal_block, callee, B_CALLEE);
+SAME(rpal_block, tid, B_TID);
+SAME(rpal_block, status, B_STATUS);
+SAME(rpal_block, result, B_RESULT);
+SAME(rpal_block, ip, B_IP);
+SAME(rpal_block, sp, B_SP);
+SAME(rpal_block, bx, B_BX);
+SAME(rpal_block, bp, B_BP);
+SAME(rpal_block, r12, B_R12);
+SAME(rpal_block, r13, B_R13);
+SAME(rpal_block, r14, B_R14);
+SAME(rpal_block, r15, B_R15);
+SAME(rpal_block, fsbase, B_FSBASE);
+SAME(rpal_block, pkru, B_PKRU);
+SAME(rpal_block, mxcsr, B_MXCSR);
+SAME(rpal_block, fcw, B_FCW);
+_Static_assert(sizeof(struct rpal_block) == B_SIZE, "block size");
+_Static_assert(RPAL_BLOCK_SIZE == B_SIZE, "block size");
+
+SAME(tramp_call, block, C_BLOCK);
+SAME(tramp_call, arg, C_ARG);
+SAME(tramp_call, len, C_LEN);
+SAME(tramp_call, what, C_WHAT);
+SAME(tramp_call, tid, C_TID);
+SAME(tramp_call, pkru, C_PKRU);
+SAME(tramp_call, ret_pkru, C_RET_PKRU);
+SAME(tramp_call, nr, C_NR);
+SAME(tramp_call, start, C_START);
+
+SAME(tramp_in, arg, I_ARG);
+SAME(tramp_in, len, I_LEN);
+SAME(tramp_in, what, I_WHAT);
+SAME(tramp_in, caller, I_CALLER);
+SAME(tramp_in, ret_pkru, I_RET_PKRU);
+SAME(tramp_in, pkru, I_PKRU);
+SAME(tramp_in, dev, I_DEV);
+SAME(tramp_in, wait, I_WAIT);
+SAME(tramp_in, wait.flags, I_WAIT_FLAGS);
+
+_Static_assert(RPAL_ST_WAIT == S_WAIT && RPAL_ST_DEAD == S_DEAD, "states");
+_Static_assert(RPAL_ST_MASK == S_MASK && RPAL_ST_PENDING == S_PENDING, "states");
+_Static_assert(RPAL_WAIT_REPLY == W_REPLY, "wait flags");
+_Static_assert(RPAL_IOC_WAIT == IOC_WAIT, "command");
+_Static_assert(EBUSY == E_BUSY && EPIPE == E_PIPE, "errno");
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+#define TRAMP(set)							\
+HIDDEN struct tramp_ret rpal_##set##_call(struct rpal_block *,		\
+					  const struct tramp_call *);	\
+HIDDEN struct tramp_ret rpal_##set##_scan(struct rpal_block *,		\
+					  const struct tramp_call *);	\
+HIDDEN int64_t rpal_##set##_wait(struct rpal_block *, struct tramp_in *); \
+HIDDEN int64_t rpal_##set##_reply(struct rpal_block *, struct tramp_in *, \
+				  int64_t, int64_t);			\
+HIDDEN extern const char rpal_##set##_open_start[], rpal_##set##_open_end[], \
+	rpal_##set##_enter_start[], rpal_##set##_enter_end[],		\
+	rpal_##set##_leave_start[], rpal_##set##_leave_end[],		\
+	rpal_##set##_home_start[], rpal_##set##_home_end[],		\
+	rpal_##set##_lazy_ip[], rpal_##set##_wait_ip[];			\
+const struct tramp rpal_tramp_##set = {					\
+	.call = rpal_##set##_call,					\
+	.scan = rpal_##set##_scan,					\
+	.wait = rpal_##set##_wait,					\
+	.reply = rpal_##set##_reply,					\
+	.ranges = {							\
+		.open_start = (uintptr_t)rpal_##set##_open_start,	\
+		.open_end = (uintptr_t)rpal_##set##_open_end,		\
+		.enter_start = (uintptr_t)rpal_##set##_enter_start,	\
+		.enter_end = (uintptr_t)rpal_##set##_enter_end,		\
+		.leave_start = (uintptr_t)rpal_##set##_leave_start,	\
+		.leave_end = (uintptr_t)rpal_##set##_leave_end,		\
+		.home_start = (uintptr_t)rpal_##set##_home_start,	\
+		.home_end = (uintptr_t)rpal_##set##_home_end,		\
+		.lazy_ip = (uintptr_t)rpal_##set##_lazy_ip,		\
+		.wait_ip = (uintptr_t)rpal_##set##_wait_ip,		\
+	},								\
+}
+
+TRAMP(pk);
+TRAMP(nopk);

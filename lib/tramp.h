@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/* The trampolines, seen from C. */
+#ifndef _RPAL_TRAMP_H
+#define _RPAL_TRAMP_H
+
+#include <stdint.h>
+#include <linux/rpal.h>
+
+#include "asm-offsets.h"
+
+/* The procedure's number and what goes with it, in one register. */
+#define TRAMP_WHAT(proc, flags, depth) \
+	((uint32_t)(proc) | (uint64_t)(uint8_t)(flags) << 32 | (uint64_t)(depth) << 40)
+#define TRAMP_PROC(what)	((uint32_t)(what))
+#define TRAMP_FLAGS(what)	((uint8_t)((what) >> 32))
+#define TRAMP_DEPTH(what)	((uint8_t)((what) >> 40))
+
+/**
+ * struct tramp_call - a call to be made, or a search for a receiver
+ * @block:	the receiver's block; of a search: the first receiver's
+ * @arg:	for the procedure
+ * @len:	for the procedure
+ * @what:	TRAMP_WHAT()
+ * @tid:	the receiver's; of a search: the first receiver's
+ * @pkru:	rights while the receiver's context runs, or while searching
+ * @ret_pkru:	rights with which the receiver can read the caller's block
+ * @nr:		of a search: number of receivers
+ * @start:	of a search: which one to look at first
+ */
+struct tramp_call {
+	uint64_t block;
+	uint64_t arg;
+	uint64_t len;
+	uint64_t what;
+	uint32_t tid;
+	uint32_t pkru;
+	uint32_t ret_pkru;
+	uint32_t nr;
+	uint32_t start;
+};
+
+/**
+ * struct tramp_in - what a receiver is called with, and how it waits
+ * @arg:	as passed by the caller
+ * @len:	as passed by the caller
+ * @what:	as passed by the caller
+ * @caller:	the caller's call_word
+ * @ret_pkru:	rights with which the caller's block can be read
+ * @pkru:	own rights outside of calls
+ * @dev:	file descriptor of /dev/rpal
+ * @wait:	argument of RPAL_IOC_WAIT
+ */
+struct tramp_in {
+	uint64_t arg;
+	uint64_t len;
+	uint64_t what;
+	uint64_t caller;
+	uint32_t ret_pkru;
+	uint32_t pkru;
+	int32_t dev;
+	uint32_t pad;
+	struct rpal_wait wait;
+};
+
+/* Returned in two registers. */
+struct tramp_ret {
+	int64_t status;
+	int64_t result;
+};
+
+/**
+ * struct tramp - one set of trampolines
+ * @call:	run a procedure. Status: what the receiver answers; -EAGAIN (ended
+ *		by the kernel before it began: try again), -EPIPE, -EBUSY,
+ *		RPAL_CALL_LAZY, -T_MISS
+ * @scan:	look for a receiver that can be claimed. Status: its index;
+ *		-EAGAIN, -EPIPE, -EBUSY, -T_NONE, -T_ABSENT
+ * @wait:	wait to be called. 0: called, tramp_in filled in; else why not
+ * @reply:	answer a call, then as @wait
+ * @ranges:	addresses for the kernel
+ */
+struct tramp {
+	struct tramp_ret (*call)(struct rpal_block *own, const struct tramp_call *c);
+	struct tramp_ret (*scan)(struct rpal_block *own, const struct tramp_call *c);
+	int64_t (*wait)(struct rpal_block *own, struct tramp_in *in);
+	int64_t (*reply)(struct rpal_block *own, struct tramp_in *in,
+			 int64_t status, int64_t result);
+	struct rpal_ranges ranges;
+};
+
+extern const struct tramp rpal_tramp_pk;	/* with protection keys */
+extern const struct tramp rpal_tramp_nopk;	/* without */
+
+/* ioctl(fd, cmd, arg), for the trampolines only; a negative errno on failure. */
+long rpal_tr_ioctl(int fd, unsigned long cmd, void *arg);
+
+/* Called by the trampolines when the receiver of a finished call must be woken. */
+void rpal_tr_wake(uint32_t tid);
+
+#endif /* _RPAL_TRAMP_H */

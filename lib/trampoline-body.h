@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * One set of trampolines; included by trampoline.S with PKEYS and F().
+ *
+ * The kernel may stop a thread anywhere in here, and knows by the address
+ * ranges that rpal_init() has registered whether a call is to be taken back or
+ * to be finished for it (struct rpal_ranges). For it to be able to, the
+ * following holds, and must go on holding when this file is changed:
+ *
+ * - %r10 is the caller's block from open_start, and %r11 the receiver's from
+ *   enter_start, to home_end. From leave_start to home_end %r8 is the status
+ *   and %r9 the result.
+ * - Each of the ranges may be left at any instruction and never come back.
+ * - A thread's block holds a complete context before its thread can be taken
+ *   away: before open_start for a caller, before leave_start for a receiver.
+ * - callee is not 0 from before the context is saved until after all is
+ *   restored; a signal handler that calls in between is refused.
+ * - From open_start on the caller's own memory may be closed: no stack, and of
+ *   memory only the receiver's block, until PKRU is restored.
+ *
+ * Registers other than the callee-saved ones, and the flags, are free: this is
+ * a function call for both sides. Both come here with DF clear, by the ABI.
+ */
+
+/* Set callee, or give up: one call at a time. %rdi own block, %rsi request. */
+.macro F(begin)
+	cmpl	$0, B_CALLEE(%rdi)
+	jne	F(busy)
+	mov	C_TID(%rsi), %eax
+	mov	%eax, B_CALLEE(%rdi)
+.endm
+
+/* The context that another one will return to. %rdi own block; uses %rax. */
+.macro F(save) ip
+	lea	\ip(%rip), %rax
+	mov	%rax, B_IP(%rdi)
+	mov	%rsp, B_SP(%rdi)
+	mov	%rbx, B_BX(%rdi)
+	mov	%rbp, B_BP(%rdi)
+	mov	%r12, B_R12(%rdi)
+	mov	%r13, B_R13(%rdi)
+	mov	%r14, B_R14(%rdi)
+	mov	%r15, B_R15(%rdi)
+	rdfsbase %rax
+	mov	%rax, B_FSBASE(%rdi)
+	stmxcsr	B_MXCSR(%rdi)
+	fnstcw	B_FCW(%rdi)
+.endm
+
+/* The other side's stack and callee-saved registers. */
+.macro F(load) block
+	mov	B_SP(\block), %rsp
+	mov	B_BX(\block), %rbx
+	mov	B_BP(\block), %rbp
+	mov	B_R12(\block), %r12
+	mov	B_R13(\block), %r13
+	mov	B_R14(\block), %r14
+	mov	B_R15(\block), %r15
+.endm
+
+/* Own rights to %eax and, in both sets, to the block. Uses %rcx, %rdx. */
+.macro F(save_pkru)
+#if PKEYS
+	xor	%ecx, %ecx
+	rdpkru
+#else
+	xor	%eax, %eax
+#endif
+	mov	%eax, B_PKRU(%rdi)
+.endm
+
+/* PKRU = %eax. Uses %rcx, %rdx. */
+.macro F(write_pkru)
+#if PKEYS
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+	wrpkru
+#endif
+.endm
+
+/* Tell the unwinder that a register's value is in the block at %r10. */
+.macro F(cfi_in_block) reg offset
+	/* DW_CFA_expression reg, 3 bytes: DW_OP_breg10 offset (64 .. 127) */
+	.cfi_escape 0x10, \reg, 3, 0x7a, 0x80 | \offset, 0
+.endm
+
+/*
+ * struct tramp_ret call(struct rpal_block *own, const struct tramp_call *c)
+ *
+ * At the jump to the receiver: %rdi argument, %rsi length, %r8 what, %r9 the
+ * caller's call word, %edx the rights with which to return.
+ */
+	.p2align 6
+	.globl	F(call)
+	.hidden	F(call)
+	.type	F(call), @function
+F(call):
+	.cfi_startproc
+	F(begin)
+	F(save) F(home_start)
+	mov	%rdi, %r10
+	F(save_pkru)
+	F(cfi_in_block) 3, B_BX
+	F(cfi_in_block) 6, B_BP
+	F(cfi_in_block) 12, B_R12
+	/* What is needed while own memory is closed goes into registers. */
+	mov	C_RET_PKRU(%rsi), %ebx
+	shl	$32, %rbx
+	or	%rax, %rbx		/* own rights, below those for the return */
+	movzwl	B_FCW(%rdi), %ebp
+	mov	B_MXCSR(%rdi), %eax
+	shl	$32, %rbp
+	or	%rax, %rbp		/* mxcsr, below fcw */
+	mov	C_TID(%rsi), %r12d
+	mov	C_BLOCK(%rsi), %r11
+	mov	B_CALL_WORD(%rdi), %r9
+	mov	C_WHAT(%rsi), %r8
+	mov	C_ARG(%rsi), %rdi
+	mov	C_PKRU(%rsi), %eax
+	mov	C_LEN(%rsi), %rsi
+#if PKEYS
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+#endif
+	.globl	F(open_start)
+	.hidden	F(open_start)
+F(open_start):
+#if PKEYS
+	wrpkru
+#endif
+	/* Is it still the thread that we mean? Addresses are used again. */
+	cmp	%r12d, B_TID(%r11)
+	jne	F(miss)
+	mov	$S_WAIT, %eax
+	lock cmpxchg %r9, B_WORD(%r11)
+	/* The very next instruction: the word says already whose call this is. */
+	.globl	F(enter_start)
+	.hidden	F(enter_start)
+F(enter_start):
+	jne	F(miss)
+	mov	%r10, B_CALLER(%r11)
+	mov	%r9, B_CALLER_WORD(%r11)
+	mov	B_FSBASE(%r11), %rax
+	wrfsbase %rax
+	cmp	B_MXCSR(%r11), %ebp
+	je	1f
+	ldmxcsr	B_MXCSR(%r11)
+1:	shr	$32, %rbp
+	cmp	B_FCW(%r11), %bp
+	je	2f
+	fldcw	B_FCW(%r11)
+2:	shr	$32, %rbx
+	mov	%ebx, %edx
+	F(load)	%r11
+	jmp	*B_IP(%r11)
+	.globl	F(enter_end)
+	.hidden	F(enter_end)
+F(enter_end):
+	/* In the range of open_start: search for a receiver, own memory open. */
+F(scan_open):
+	F(write_pkru)
+F(scan_next):
+	mov	%rdi, %rcx
+	shl	$8, %rcx		/* B_SIZE */
+	add	%r11, %rcx
+	lea	(%r8, %rdi), %edx
+	cmp	%edx, B_TID(%rcx)
+	jne	1f			/* nobody was ever there */
+	mov	B_WORD(%rcx), %rax
+	cmp	$S_WAIT, %rax
+	je	3f
+	and	$S_MASK, %eax
+	cmp	$S_DEAD, %eax
+	je	1f
+	mov	$-T_NONE, %r9
+1:	inc	%edi
+	cmp	%r12d, %edi
+	jb	2f
+	xor	%edi, %edi
+2:	dec	%ebp
+	jnz	F(scan_next)
+	jmp	F(close)
+3:	mov	%edi, %r9d
+	jmp	F(close)
+
+F(miss):
+	mov	$-T_MISS, %r9
+F(close):
+	/* Own rights back; %r9 is the status. */
+	mov	%ebx, %eax
+	F(write_pkru)
+	.globl	F(open_end)
+	.hidden	F(open_end)
+F(open_end):
+	mov	B_BX(%r10), %rbx
+	mov	B_BP(%r10), %rbp
+	mov	B_R12(%r10), %r12
+	.cfi_restore 3
+	.cfi_restore 6
+	.cfi_restore 12
+	mov	%r9, %rax
+	movl	$0, B_CALLEE(%r10)
+	ret
+
+F(busy):
+	mov	$-E_BUSY, %rax
+	ret
+
+	/*
+	 * Back from the receiver, with its rights: own memory can be read.
+	 * If something happened meanwhile that it must see, the word is no
+	 * longer ours alone but PENDING, too: then leave that to be found,
+	 * and wake it.
+	 */
+	.globl	F(home_start)
+	.hidden	F(home_start)
+F(home_start):
+	mov	B_CALL_WORD(%r10), %rax
+	mov	$S_WAIT, %ecx
+	xor	%edi, %edi
+	lock cmpxchg %rcx, B_WORD(%r11)
+	je	1f
+	movq	$(S_WAIT | S_PENDING), B_WORD(%r11)
+	mov	$1, %edi
+1:	mov	B_PKRU(%r10), %eax
+	F(write_pkru)
+	.globl	F(home_end)
+	.hidden	F(home_end)
+F(home_end):
+	mov	%r8, %rax
+	mov	%r9, %rdx
+	test	%edi, %edi
+	jne	2f
+	movl	$0, B_CALLEE(%r10)
+	ret
+2:	mov	B_CALLEE(%r10), %edi
+	movl	$0, B_CALLEE(%r10)
+	push	%rax
+	.cfi_adjust_cfa_offset 8
+	push	%rdx
+	.cfi_adjust_cfa_offset 8
+	sub	$8, %rsp
+	.cfi_adjust_cfa_offset 8
+	call	rpal_tr_wake
+	add	$8, %rsp
+	.cfi_adjust_cfa_offset -8
+	pop	%rdx
+	.cfi_adjust_cfa_offset -8
+	pop	%rax
+	.cfi_adjust_cfa_offset -8
+	ret
+
+	/* The kernel has ended the call, restored the context, cleared callee. */
+	.globl	F(lazy_ip)
+	.hidden	F(lazy_ip)
+F(lazy_ip):
+	ret
+
+	.cfi_endproc
+	.size	F(call), . - F(call)
+
+/*
+ * struct tramp_ret scan(struct rpal_block *own, const struct tramp_call *c)
+ *
+ * Lies in the range that begins at open_start, so that a peer that vanishes
+ * meanwhile is no crash. Own memory stays open.
+ */
+	.p2align 4
+	.globl	F(scan)
+	.hidden	F(scan)
+	.type	F(scan), @function
+F(scan):
+	.cfi_startproc
+	F(begin)
+	F(save) F(home_start)
+	mov	%rdi, %r10
+	F(save_pkru)
+	F(cfi_in_block) 3, B_BX
+	F(cfi_in_block) 6, B_BP
+	F(cfi_in_block) 12, B_R12
+	mov	%eax, %ebx
+	mov	C_BLOCK(%rsi), %r11
+	mov	C_TID(%rsi), %r8d
+	mov	C_NR(%rsi), %r12d
+	mov	C_START(%rsi), %edi
+	mov	C_PKRU(%rsi), %eax
+	mov	%r12d, %ebp		/* how many are left */
+	mov	$-T_ABSENT, %r9
+	jmp	F(scan_open)
+
+	.cfi_endproc
+	.size	F(scan), . - F(scan)
+
+/*
+ * int64_t wait(struct rpal_block *own, struct tramp_in *in)
+ *
+ * Called on another task it comes back through F(called), else through
+ * wait_ip. Both find the frame that was left here, with %rbx = in, although
+ * the stack below it has been used by others since.
+ */
+	.p2align 4
+	.globl	F(wait)
+	.hidden	F(wait)
+	.type	F(wait), @function
+F(wait):
+	.cfi_startproc
+	push	%rbx
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbx, -16
+	mov	%rsi, %rbx
+	F(save) F(called)
+	F(save_pkru)
+	mov	%eax, I_PKRU(%rbx)
+	movl	$0, I_WAIT_FLAGS(%rbx)
+F(sleep):
+	mov	I_DEV(%rbx), %edi
+	mov	$IOC_WAIT, %esi
+	lea	I_WAIT(%rbx), %rdx
+	call	rpal_tr_ioctl
+	.globl	F(wait_ip)
+	.hidden	F(wait_ip)
+F(wait_ip):
+	pop	%rbx
+	.cfi_remember_state
+	.cfi_def_cfa_offset 8
+	.cfi_restore %rbx
+	ret
+
+	.cfi_restore_state
+F(called):
+	mov	%rdi, I_ARG(%rbx)
+	mov	%rsi, I_LEN(%rbx)
+	mov	%r8, I_WHAT(%rbx)
+	mov	%r9, I_CALLER(%rbx)
+	mov	%edx, I_RET_PKRU(%rbx)
+	xor	%eax, %eax
+	pop	%rbx
+	.cfi_def_cfa_offset 8
+	.cfi_restore %rbx
+	ret
+	.cfi_endproc
+	.size	F(wait), . - F(wait)
+
+/*
+ * int64_t reply(struct rpal_block *own, struct tramp_in *in, int64_t status,
+ *		 int64_t result)
+ *
+ * If the call was handed to the receiver's own task, the word is not what the
+ * caller has put there, and the kernel passes the answer on.
+ */
+	.p2align 6
+	.globl	F(reply)
+	.hidden	F(reply)
+	.type	F(reply), @function
+F(reply):
+	.cfi_startproc
+	push	%rbx
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbx, -16
+	mov	%rsi, %rbx
+	mov	%rdx, %r8
+	mov	%rcx, %r9
+	F(save) F(called)
+	/* Not what RDPKRU says now: that is for this one call. */
+	mov	I_PKRU(%rbx), %eax
+	mov	%eax, B_PKRU(%rdi)
+	mov	%rdi, %r11
+	mov	B_CALLER(%rdi), %r10
+#if PKEYS
+	/* It may have granted us nothing, or the procedure has closed it. */
+	mov	I_RET_PKRU(%rbx), %edi
+	xor	%ecx, %ecx
+	rdpkru
+	cmp	%eax, %edi
+	je	1f
+	mov	%edi, %eax
+	wrpkru				/* RDPKRU has cleared %edx */
+1:
+#endif
+	mov	B_CALLER_WORD(%r11), %rcx
+	.globl	F(leave_start)
+	.hidden	F(leave_start)
+F(leave_start):
+	cmp	%rcx, B_WORD(%r11)
+	jne	F(reply_slow)
+	mov	B_FSBASE(%r10), %rax
+	wrfsbase %rax
+	mov	B_MXCSR(%r11), %eax
+	cmp	B_MXCSR(%r10), %eax
+	je	2f
+	ldmxcsr	B_MXCSR(%r10)
+2:	movzwl	B_FCW(%r11), %eax
+	cmp	B_FCW(%r10), %ax
+	je	3f
+	fldcw	B_FCW(%r10)
+3:	F(load)	%r10
+	jmp	*B_IP(%r10)
+	.globl	F(leave_end)
+	.hidden	F(leave_end)
+F(leave_end):
+F(reply_slow):
+	mov	%r8, B_STATUS(%r11)
+	mov	%r9, B_RESULT(%r11)
+	movl	$W_REPLY, I_WAIT_FLAGS(%rbx)
+	jmp	F(sleep)
+	.cfi_endproc
+	.size	F(reply), . - F(reply)
