@@ -174,7 +174,7 @@ static int swap_verdicts(int sock, int64_t end, int result)
 static int exchange(int sock, int64_t end)
 {
 	int asked, ret, id;
-	uint64_t key;
+	uint64_t key = 0;
 
 	ret = swap_keys(sock, end, &key);
 	if (ret)

@@ -34,10 +34,13 @@
 /* Where the program's ELF header is in memory; from the linker. */
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
 
+/* The C library's own idea of it is not there yet. */
+static const char *name = "?";
+
 static void complain(const char *what, const char *why)
 {
-	dprintf(STDERR_FILENO, "%s: not placed for RPAL: %s%s%s\n", program_invocation_short_name,
-		what, why ? ": " : "", why ? why : "");
+	dprintf(STDERR_FILENO, "%s: not placed for RPAL: %s%s%s\n", name, what,
+		why ? ": " : "", why ? why : "");
 }
 
 static int place(int fd)
@@ -127,9 +130,10 @@ static void rpal_placed(int argc, char **argv, char **envp)
 	struct rpal_self self = { .size = sizeof(self) };
 	int fd, tried, saved = errno;
 
-	(void)argc;
 	if (getauxval(AT_SECURE))
 		return;
+	if (argc > 0)
+		name = argv[0];
 	tried = !!getenv(GUARD);
 	unsetenv(GUARD);
 	fd = open("/dev/rpal", O_RDWR | O_CLOEXEC);
