@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
@@ -98,8 +97,7 @@ static void explain_exec(int err)
 static void again(int fd, char **argv, char **envp)
 {
 	char path[4096];
-	char **env;
-	size_t n;
+	size_t n = 0;
 
 	if (!exe_is_self()) {
 		complain("it was started through the dynamic loader; use 'rpal run'", NULL);
@@ -110,19 +108,28 @@ static void again(int fd, char **argv, char **envp)
 			 "the module refuses", errno == EOPNOTSUPP ? NULL : strerror(errno));
 		return;
 	}
-	for (n = 0; envp[n]; n++)
-		;
-	env = malloc((n + 2) * sizeof(*env));
-	if (!env) {
-		complain("out of memory", NULL);
-		return;
-	}
+	while (envp[n])
+		n++;
+	char *env[n + 2];
+
 	memcpy(env, envp, n * sizeof(*env));
 	env[n] = (char *)GUARD "=1";
 	env[n + 1] = NULL;
 	execve(exe_path(path, sizeof(path)), argv, env);
 	explain_exec(errno);
-	free(env);
+}
+
+/* getenv() and unsetenv() do not work yet either. */
+static int take_guard(char **envp)
+{
+	size_t len = strlen(GUARD);
+	char **to = envp;
+
+	for (; *envp; envp++)
+		if (strncmp(*envp, GUARD, len) || (*envp)[len] != '=')
+			*to++ = *envp;
+	*to = NULL;
+	return to != envp;
 }
 
 static void rpal_placed(int argc, char **argv, char **envp)
@@ -134,8 +141,7 @@ static void rpal_placed(int argc, char **argv, char **envp)
 		return;
 	if (argc > 0)
 		name = argv[0];
-	tried = !!getenv(GUARD);
-	unsetenv(GUARD);
+	tried = take_guard(envp);
 	fd = open("/dev/rpal", O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
 		complain("/dev/rpal", strerror(errno));
