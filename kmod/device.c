@@ -20,6 +20,11 @@ union argument {
 	struct rpal_register reg;
 	struct rpal_request request;
 	struct rpal_peer peer;
+	struct rpal_thread thread;
+	struct rpal_wait wait;
+	struct rpal_reply reply;
+	struct rpal_wake wake;
+	struct rpal_await await;
 };
 
 static int do_query(struct rpal_file *file, union argument *arg)
@@ -87,6 +92,31 @@ static int do_peer(struct rpal_file *file, union argument *arg)
 	return rpal_service_peer(file, &arg->peer);
 }
 
+static int do_thread(struct rpal_file *file, union argument *arg)
+{
+	return rpal_thread_register(file, &arg->thread);
+}
+
+static int do_wait(struct rpal_file *file, union argument *arg)
+{
+	return rpal_wait_call(file, &arg->wait);
+}
+
+static int do_await_reply(struct rpal_file *file, union argument *arg)
+{
+	return rpal_wait_reply(file, &arg->reply);
+}
+
+static int do_wake(struct rpal_file *file, union argument *arg)
+{
+	return rpal_wait_wake(file, &arg->wake);
+}
+
+static int do_await(struct rpal_file *file, union argument *arg)
+{
+	return rpal_wait_free(file, &arg->await);
+}
+
 struct command {
 	unsigned int cmd;
 	int (*run)(struct rpal_file *file, union argument *arg);
@@ -100,6 +130,11 @@ static const struct command commands[] = {
 	{ RPAL_IOC_REQUEST, do_request },
 	{ RPAL_IOC_RELEASE, do_release },
 	{ RPAL_IOC_PEER, do_peer },
+	{ RPAL_IOC_THREAD, do_thread },
+	{ RPAL_IOC_WAIT, do_wait },
+	{ RPAL_IOC_AWAIT_REPLY, do_await_reply },
+	{ RPAL_IOC_WAKE, do_wake },
+	{ RPAL_IOC_AWAIT, do_await },
 };
 
 /* By number and direction: the size in the command may have grown. */
@@ -142,6 +177,8 @@ static long rpal_ioctl(struct file *filp, unsigned int cmd, unsigned long uarg)
 
 	if (cmd == RPAL_IOC_UNREGISTER)
 		return rpal_service_unregister(file);
+	if (cmd == RPAL_IOC_THREAD_EXIT)
+		return rpal_thread_exit(file);
 	if (!command)
 		return -ENOTTY;
 	known = _IOC_SIZE(command->cmd);
@@ -153,6 +190,11 @@ static long rpal_ioctl(struct file *filp, unsigned int cmd, unsigned long uarg)
 		return err;
 	arg.size = size;
 	return copy_to_user(user, &arg, min(size, known)) ? -EFAULT : 0;
+}
+
+static int rpal_mmap(struct file *filp, struct vm_area_struct *vma)
+{
+	return rpal_area_mmap(filp->private_data, vma);
 }
 
 static int rpal_open(struct inode *inode, struct file *filp)
@@ -180,6 +222,7 @@ static const struct file_operations rpal_fops = {
 	.open = rpal_open,
 	.release = rpal_release,
 	.unlocked_ioctl = rpal_ioctl,
+	.mmap = rpal_mmap,
 };
 
 static struct miscdevice rpal_misc = {

@@ -43,6 +43,10 @@ static struct rpal_hook hooks[] = {
 	ARGUMENTS("signal_setup_done", rpal_on_signal_setup_done),
 	DIVERT("bad_area_nosemaphore", rpal_on_bad_area_nosemaphore),
 	DIVERT("wake_up_new_task", rpal_on_wake_up_new_task),
+	ARGUMENTS("arch_do_signal_or_restart", rpal_on_arch_do_signal_or_restart),
+	ARGUMENTS("do_exit", rpal_on_do_exit),
+	DIVERT("syscall_user_dispatch", rpal_on_syscall_user_dispatch),
+	DIVERT("force_sig_info_to_task", rpal_on_force_sig_info_to_task),
 };
 
 static DEFINE_MUTEX(hook_mutex);

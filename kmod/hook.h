@@ -44,4 +44,10 @@ RPAL_CALLBACK(rpal_on_wake_up_new_task);
 RPAL_CALLBACK(rpal_on_exit_mmap);
 RPAL_CALLBACK(rpal_on_signal_setup_done);
 
+/* entry.c */
+RPAL_CALLBACK(rpal_on_syscall_user_dispatch);
+RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart);
+RPAL_CALLBACK(rpal_on_force_sig_info_to_task);
+RPAL_CALLBACK(rpal_on_do_exit);
+
 #endif /* RPAL_HOOK_H */

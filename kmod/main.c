@@ -10,6 +10,7 @@
 #include <linux/build_bug.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 
 #include "rpal.h"
 
@@ -29,14 +30,19 @@ static int __init rpal_init(void)
 	err = rpal_hook_init();
 	if (err)
 		return err;
-	err = rpal_device_init();
+	err = rpal_thread_module_init();
 	if (err)
 		goto hook;
+	err = rpal_device_init();
+	if (err)
+		goto thread;
 	rpal_stat_init();
 	rpal_place_init();
 	pr_info("ready, protection keys: %s\n",
 		rpal_pkeys_present() ? "yes" : "none on this CPU");
 	return 0;
+thread:
+	rpal_thread_module_exit();
 hook:
 	rpal_hook_exit();
 	return err;
@@ -50,7 +56,9 @@ static void __exit rpal_exit(void)
 	rpal_hook_exit();
 	/* Notifiers and spaces are freed by callbacks of this module. */
 	mmu_notifier_synchronize();
-	rcu_barrier();
+	rpal_thread_module_exit();
+	/* Nobody may still be on the last instructions of a task work. */
+	synchronize_rcu_tasks();
 }
 
 module_init(rpal_init);

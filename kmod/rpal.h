@@ -8,8 +8,8 @@
  *	hook_mutex		hook.c: installing and removing hooks
  *	  pending_lock		place.c: placements that were asked for
  *	  heir_lock		pkey.c: forked children of placed processes (raw)
- *	  rpal_thread.lock	thread.c: one thread's mailbox and death
- *	    thread_lock		thread.c: the table of threads
+ *	  rpal_tcb.lock		thread.c: one thread's mailbox and death (raw)
+ *	  thread_lock		thread.c: the table of threads (raw)
  *	  rpal_lock		here: slots, links, services
  *
  * rpal_lock is taken inside mmu notifiers, so below mmap_lock, rmap locks and
@@ -66,6 +66,20 @@ enum rpal_stat {
 	RPAL_STAT_SYNCS,
 	RPAL_STAT_FLUSHES,
 	RPAL_STAT_PRIVATE_LOW,
+	RPAL_STAT_LAZY_SYSCALL,
+	RPAL_STAT_LAZY_SIGNAL,
+	RPAL_STAT_LAZY_KICK,
+	RPAL_STAT_LAZY_FAULT,
+	RPAL_STAT_LAZY_EXIT,
+	RPAL_STAT_ABORTED,
+	RPAL_STAT_COMPLETED,
+	RPAL_STAT_UNOPENED,
+	RPAL_STAT_FINISHED,
+	RPAL_STAT_LOST,
+	RPAL_STAT_DEAD_RECEIVER,
+	RPAL_STAT_WAITS,
+	RPAL_STAT_KICKS,
+	RPAL_STAT_FORGED,
 	RPAL_NR_STATS,
 };
 
@@ -112,6 +126,7 @@ struct rpal_ask {
  * @nr_receivers: receiver blocks of the service
  * @ranges:	its trampolines
  * @area:	user address of the thread area, 0 if not mapped
+ * @pages:	pages of the thread area that were needed so far, or NULL
  */
 struct rpal_space {
 	struct mmu_notifier mn;
@@ -139,6 +154,7 @@ struct rpal_space {
 	unsigned int nr_receivers;
 	struct rpal_ranges ranges;
 	unsigned long area;
+	struct page **pages;
 };
 
 extern spinlock_t rpal_lock;
@@ -241,12 +257,35 @@ void rpal_service_self(struct rpal_self *self);
 
 /* ------------------------------------------------------------- thread.c */
 
+int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg);
+int rpal_thread_exit(struct rpal_file *file);
+void rpal_thread_service_gone(struct rpal_space *space);
+int rpal_thread_module_init(void);
+void rpal_thread_module_exit(void);
+
+/* --------------------------------------------------------------- wait.c */
+
+int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait);
+int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply);
+int rpal_wait_wake(struct rpal_file *file, const struct rpal_wake *wake);
+int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await);
+
+/* --------------------------------------------------------------- area.c */
+
+#define RPAL_AREA_PAGES							\
+	DIV_ROUND_UP((RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS) * RPAL_BLOCK_SIZE, \
+		     PAGE_SIZE)
+
 /* Bytes of thread area of a service with so many receivers. */
 static inline unsigned long rpal_area_size(unsigned int nr_receivers)
 {
 	return PAGE_ALIGN((nr_receivers + RPAL_MAX_SENDERS) *
 			  (unsigned long)RPAL_BLOCK_SIZE);
 }
+
+void *rpal_area_page(struct rpal_space *space, unsigned int index);
+void rpal_area_free(struct rpal_space *space);
+int rpal_area_mmap(struct rpal_file *file, struct vm_area_struct *vma);
 
 /* --------------------------------------------------------------- pkey.c */
 

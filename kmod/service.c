@@ -178,6 +178,8 @@ static void end(struct rpal_space *space)
 {
 	struct rpal_ask *asks;
 
+	/* First the threads: a link must outlast the calls through it. */
+	rpal_thread_service_gone(space);
 	spin_lock(&rpal_lock);
 	asks = end_locked(space);
 	spin_unlock(&rpal_lock);

@@ -53,6 +53,7 @@ static void space_free(struct kref *ref)
 {
 	struct rpal_space *space = container_of(ref, struct rpal_space, ref);
 
+	rpal_area_free(space);
 	put_pid(space->tgid);
 	mmdrop(space->mm);
 	kfree_rcu(space, rcu);
@@ -165,6 +166,12 @@ static struct rpal_space *space_new(struct mm_struct *mm, const char *group)
 
 	if (!space)
 		return NULL;
+	space->pages = kcalloc(RPAL_AREA_PAGES, sizeof(*space->pages),
+			       GFP_KERNEL_ACCOUNT);
+	if (!space->pages) {
+		kfree(space);
+		return NULL;
+	}
 	kref_init(&space->ref);
 	mmgrab(mm);
 	space->mm = mm;

@@ -23,6 +23,20 @@ static const char * const stat_names[RPAL_NR_STATS] = {
 	[RPAL_STAT_SYNCS]		= "entries_copied",
 	[RPAL_STAT_FLUSHES]		= "peer_flushes",
 	[RPAL_STAT_PRIVATE_LOW]		= "private_low_mappings",
+	[RPAL_STAT_LAZY_SYSCALL]	= "lazy_syscall",
+	[RPAL_STAT_LAZY_SIGNAL]		= "lazy_signal",
+	[RPAL_STAT_LAZY_KICK]		= "lazy_kick",
+	[RPAL_STAT_LAZY_FAULT]		= "lazy_fault",
+	[RPAL_STAT_LAZY_EXIT]		= "lazy_exit",
+	[RPAL_STAT_ABORTED]		= "calls_aborted",
+	[RPAL_STAT_COMPLETED]		= "calls_completed",
+	[RPAL_STAT_UNOPENED]		= "calls_unopened",
+	[RPAL_STAT_FINISHED]		= "calls_finished",
+	[RPAL_STAT_LOST]		= "calls_lost",
+	[RPAL_STAT_DEAD_RECEIVER]	= "calls_receiver_died",
+	[RPAL_STAT_WAITS]		= "receiver_waits",
+	[RPAL_STAT_KICKS]		= "kicks",
+	[RPAL_STAT_FORGED]		= "words_forged",
 };
 
 static struct dentry *dir;

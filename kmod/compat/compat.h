@@ -9,7 +9,9 @@
 #include <linux/ftrace.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/sched.h>
 #include <linux/version.h>
+#include <asm/prctl.h>
 
 /* The registers of a function's caller, as ftrace hands them over. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
@@ -38,6 +40,16 @@ static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 	vma->vm_flags |= flags;
 }
 #endif
+
+/* Does the current task have a shadow stack, which a call cannot switch? */
+static inline bool rpal_has_shadow_stack(void)
+{
+#ifdef CONFIG_X86_USER_SHADOW_STACK
+	return current->thread.features & ARCH_SHSTK_SHSTK;
+#else
+	return false;
+#endif
+}
 
 /*
  * Without paravirt page-table operations set_p4d() is inline and calls this

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The lazy switch: whose context does a task run, and handing it over.
+ *
+ * A thread that calls has its callee's name in its block, and the callee has
+ * the caller's word in its own. A chain of such pairs, begun at the current
+ * task's thread, leads to the thread whose code the task really runs. User
+ * space can write all of these words. But a link counts only if the kernel
+ * itself has put the callee to sleep in our wait (so its context is free to
+ * run elsewhere) and has linked the two services (so the caller could have
+ * read, written and run anything there anyway): forging selects nothing that
+ * was not granted.
+ *
+ * Contexts are never written into another task. They are put into mailboxes,
+ * from which each receiver's task takes its own.
+ */
+#include <linux/rcupdate.h>
+#include <asm/fpu/api.h>
+#include <asm/ptrace.h>
+
+#include "thread.h"
+
+/* Threads from the current one (0) to the one whose code runs (top). */
+struct chain {
+	struct rpal_tcb *thread[RPAL_MAX_DEPTH + 1];
+	int top;
+};
+
+static bool ip_within(unsigned long ip, u64 start, u64 end)
+{
+	return ip - start < end - start;
+}
+
+static bool is_lent(struct rpal_tcb *caller, struct rpal_tcb *callee)
+{
+	/* The dead have no task that could sleep; their links are gone. */
+	if (READ_ONCE(callee->dead))
+		return true;
+	if (!READ_ONCE(callee->in_wait))
+		return false;
+	return READ_ONCE(caller->dead) || rpal_thread_linked(caller, callee);
+}
+
+/* RCU read side. */
+static struct rpal_tcb *callee_of(struct rpal_tcb *t)
+{
+	u32 tid = READ_ONCE(t->block->callee);
+	struct rpal_tcb *callee = tid ? rpal_thread_find(tid) : NULL;
+
+	if (!callee || callee == t)
+		return NULL;
+	if ((rpal_word(callee) & ~(u64)RPAL_ST_PENDING) != t->call_word)
+		return NULL;
+	return is_lent(t, callee) ? callee : NULL;
+}
+
+static void walk(struct rpal_tcb *t, struct chain *chain)
+{
+	chain->top = 0;
+	chain->thread[0] = t;
+	while (chain->top < RPAL_MAX_DEPTH) {
+		t = callee_of(t);
+		if (!t || t == chain->thread[0])
+			break;
+		chain->thread[++chain->top] = t;
+	}
+}
+
+/* In a call as far as its block says, and its own code is not what runs. */
+static bool is_lost(struct rpal_tcb *t, struct pt_regs *regs)
+{
+	return READ_ONCE(t->block->callee) && !t->lazy &&
+	       !rpal_in_slot(t->space, regs->ip, 1);
+}
+
+/**
+ * rpal_borrowing() - does the current task run another thread's context
+ * @t:		the current task's thread
+ * @regs:	its user registers
+ *
+ * Context: the task itself.
+ */
+bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs)
+{
+	bool borrowing;
+
+	if (READ_ONCE(t->in_wait))
+		return false;
+	rcu_read_lock();
+	borrowing = callee_of(t) || is_lost(t, regs);
+	rcu_read_unlock();
+	return borrowing;
+}
+
+/**
+ * rpal_borrowed_top() - the thread whose code the current task runs
+ * @t:		the current task's thread
+ *
+ * Context: RCU read side, on the task itself.
+ * Return: the thread, @t itself if it runs its own.
+ */
+struct rpal_tcb *rpal_borrowed_top(struct rpal_tcb *t)
+{
+	struct chain chain;
+
+	walk(t, &chain);
+	return chain.thread[chain.top];
+}
+
+/* --------------------------------------------------- inside a trampoline */
+
+/*
+ * What to do with a call that was caught between two sides: the thread that
+ * is to continue with the call's status and result, NULL if none was caught.
+ */
+struct ending {
+	struct rpal_tcb *home;
+	s64 status;
+	s64 result;
+	bool unopened;		/* it had not claimed its receiver */
+};
+
+static void end_with(struct ending *ending, struct rpal_tcb *home,
+		     enum rpal_stat stat, s64 status, s64 result)
+{
+	ending->home = home;
+	ending->status = status;
+	ending->result = result;
+	rpal_count(stat);
+}
+
+/* A claim stands: before the receiver has begun, or after it has finished. */
+static void end_claimed(struct chain *chain, struct pt_regs *regs,
+			struct ending *ending)
+{
+	struct rpal_tcb *caller = chain->thread[chain->top - 1];
+	struct rpal_tcb *callee = chain->thread[chain->top];
+	const struct rpal_ranges *out = &caller->space->ranges;
+	const struct rpal_ranges *back = &callee->space->ranges;
+
+	if (regs->r10 != caller->ublock || regs->r11 != callee->ublock)
+		return;
+	if (ip_within(regs->ip, out->enter_start, out->enter_end))
+		end_with(ending, caller, RPAL_STAT_ABORTED, -EAGAIN, 0);
+	else if (ip_within(regs->ip, back->leave_start, back->leave_end) ||
+		 ip_within(regs->ip, out->home_start, out->home_end))
+		end_with(ending, caller, RPAL_STAT_COMPLETED, regs->r8,
+			 regs->r9);
+	else
+		return;
+	rpal_thread_end_claim(callee);
+	chain->top--;
+}
+
+/* No claim stands: own memory may be closed all the same. */
+static void end_unclaimed(struct chain *chain, struct pt_regs *regs,
+			  enum rpal_reason why, struct ending *ending)
+{
+	struct rpal_tcb *t = chain->thread[chain->top];
+	const struct rpal_ranges *ranges = &t->space->ranges;
+	u32 tid = READ_ONCE(t->block->callee);
+	struct rpal_tcb *callee;
+
+	if (!tid || t->lazy)
+		return;
+	if (regs->r10 == t->ublock &&
+	    ip_within(regs->ip, ranges->open_start, ranges->open_end)) {
+		/*
+		 * A fault: the receiver is gone. But deeper in a chain it may
+		 * only be this task that lacks the link.
+		 */
+		bool gone = why == RPAL_WHY_FAULT && !chain->top;
+
+		end_with(ending, t, RPAL_STAT_UNOPENED,
+			 gone ? -EPIPE : -EAGAIN, 0);
+		ending->unopened = true;
+	} else if (regs->r10 == t->ublock &&
+		   ip_within(regs->ip, ranges->home_start, ranges->home_end)) {
+		end_with(ending, t, RPAL_STAT_FINISHED, regs->r8, regs->r9);
+		callee = rpal_thread_find(tid);
+		if (callee && (rpal_word(callee) & RPAL_ST_PENDING))
+			rpal_thread_wake(callee);
+	} else if (is_lost(t, regs)) {
+		end_with(ending, t, RPAL_STAT_LOST, -EPIPE, 0);
+	}
+}
+
+/* Receivers on top that have died: their callers go on without them. */
+static void end_dead(struct chain *chain, struct ending *ending)
+{
+	while (chain->top && READ_ONCE(chain->thread[chain->top]->dead)) {
+		rpal_thread_end_claim(chain->thread[chain->top]);
+		chain->top--;
+		end_with(ending, chain->thread[chain->top],
+			 RPAL_STAT_DEAD_RECEIVER, -EPIPE, 0);
+	}
+}
+
+/* -------------------------------------------------------------- hand over */
+
+/* Now it is this thread that waits for an answer. */
+static void begin_lazy(struct rpal_tcb *t)
+{
+	raw_spin_lock(&t->lock);
+	t->answered = false;
+	t->lazy = true;
+	raw_spin_unlock(&t->lock);
+}
+
+/*
+ * Fill one thread's mailbox. The top one gets the live context; one in the
+ * middle its own, waiting for the answer to its call.
+ */
+static void fill_mail(struct chain *chain, int i,
+		      const struct rpal_context *live)
+{
+	struct rpal_tcb *caller = chain->thread[i - 1];
+	struct rpal_tcb *t = chain->thread[i];
+	struct rpal_context *mail = &t->mail;
+
+	raw_spin_lock(&t->lock);
+	if (t->dead) {
+		WRITE_ONCE(t->block->word, RPAL_ST_DEAD);
+		raw_spin_unlock(&t->lock);
+		rpal_thread_drop(t);
+		rpal_thread_wake(t);
+		rpal_thread_answer(caller, -EPIPE, 0);
+		return;
+	}
+	rpal_context_fpu_save(mail);
+	if (i < chain->top) {
+		rpal_context_from_block(mail, t, t->space->ranges.lazy_ip,
+					RPAL_CALL_LAZY, 0);
+		rpal_context_fpu_from_block(mail->fpu, t);
+		t->answered = false;
+		t->lazy = true;
+	} else {
+		mail->regs = live->regs;
+		mail->fsbase = live->fsbase;
+		mail->pkru = live->pkru;
+	}
+	/* A dead caller's last reference may just have gone. */
+	if (!READ_ONCE(caller->dead) && refcount_inc_not_zero(&caller->ref))
+		t->lazy_caller = caller;
+	WRITE_ONCE(t->block->word, RPAL_ST_LAZY);
+	raw_spin_unlock(&t->lock);
+}
+
+/*
+ * Bottom up, for who waits must be ready before who answers runs; and all are
+ * filled before any may run, for one that ran while a word above it still says
+ * CALL would look like a borrower.
+ */
+static void hand_out(struct chain *chain, const struct rpal_context *live)
+{
+	int i;
+
+	begin_lazy(chain->thread[0]);
+	for (i = 1; i <= chain->top; i++)
+		fill_mail(chain, i, live);
+	for (i = 1; i <= chain->top; i++) {
+		struct rpal_tcb *t = chain->thread[i];
+
+		if (!READ_ONCE(t->dead))
+			smp_store_release(&t->have_context, true);
+		rpal_thread_wake(t);
+	}
+}
+
+/*
+ * A restored context that is itself borrowed is handed over as well, unless
+ * it can simply run on here: after a fault that is over, or a system call that
+ * is not made any more.
+ */
+static bool must_hand(struct chain *chain, enum rpal_reason why,
+		      const struct ending *ending)
+{
+	if (!chain->top)
+		return false;
+	if (!ending->home || ending->unopened)
+		return why != RPAL_WHY_SYSCALL || !ending->home;
+	return why != RPAL_WHY_FAULT && why != RPAL_WHY_SYSCALL;
+}
+
+static void count_reason(enum rpal_reason why)
+{
+	static const enum rpal_stat stats[] = {
+		[RPAL_WHY_SYSCALL]	= RPAL_STAT_LAZY_SYSCALL,
+		[RPAL_WHY_SIGNAL]	= RPAL_STAT_LAZY_SIGNAL,
+		[RPAL_WHY_KICK]		= RPAL_STAT_LAZY_KICK,
+		[RPAL_WHY_FAULT]	= RPAL_STAT_LAZY_FAULT,
+		[RPAL_WHY_EXIT]		= RPAL_STAT_LAZY_EXIT,
+	};
+
+	rpal_count(stats[why]);
+}
+
+static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
+				   enum rpal_reason why)
+{
+	struct ending ending = {};
+	struct rpal_context live;
+	struct chain chain;
+	bool hand;
+
+	walk(self, &chain);
+	if (!chain.top && !READ_ONCE(self->block->callee))
+		return RPAL_OWN;
+	if (chain.top)
+		end_claimed(&chain, regs, &ending);
+	if (!ending.home)
+		end_unclaimed(&chain, regs, why, &ending);
+	end_dead(&chain, &ending);
+	if (!ending.home && !chain.top)
+		return RPAL_OWN;
+
+	if (ending.home) {
+		rpal_context_from_block(&live, ending.home,
+					ending.home->space->ranges.lazy_ip,
+					ending.status, ending.result);
+		WRITE_ONCE(ending.home->block->callee, 0);
+	} else {
+		rpal_context_live(&live, regs, why == RPAL_WHY_SYSCALL);
+	}
+	hand = must_hand(&chain, why, &ending);
+
+	kernel_fpu_begin();
+	if (ending.home)
+		rpal_context_fpu_own(ending.home);
+	if (hand) {
+		hand_out(&chain, &live);
+		rpal_context_from_block(&live, self, self->space->ranges.lazy_ip,
+					RPAL_CALL_LAZY, 0);
+		rpal_context_fpu_own(self);
+		count_reason(why);
+	}
+	kernel_fpu_end();
+	rpal_context_enter(&live);
+	return hand ? RPAL_HANDED : RPAL_RESTORED;
+}
+
+/**
+ * rpal_hand_over() - the current task must be itself again
+ * @regs:	its user registers
+ * @why:	what it entered the kernel for
+ *
+ * If the task runs the context of a receiver, that receiver's task gets it and
+ * the current one gets its own back. A call that was caught inside a
+ * trampoline is taken back or finished first.
+ *
+ * Context: the task itself, on its way into or out of the kernel; does not
+ * sleep.
+ * Return: what became of it.
+ */
+enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why)
+{
+	struct rpal_tcb *self = rpal_thread_current();
+	enum rpal_outcome outcome;
+
+	/* In our wait, the own context is lent: what is above is not here. */
+	if (!self || !user_mode(regs) || READ_ONCE(self->in_wait))
+		return RPAL_OWN;
+	rcu_read_lock();
+	outcome = hand_over(self, regs, why);
+	rcu_read_unlock();
+	return outcome;
+}

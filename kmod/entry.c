@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Hooks on the ways into the kernel, where a task must be what it seems.
+ */
+#include <linux/sched/signal.h>
+#include <linux/syscall_user_dispatch.h>
+#include <asm/syscall.h>
+
+#include "hook.h"
+#include "thread.h"
+
+/* ------------------------------------------------------------ system calls */
+
+/*
+ * In place of syscall_user_dispatch(), for a task that runs another thread's
+ * context: the system call is made again by that thread's own task, and this
+ * one has, instead of it, the answer to its call.
+ */
+static bool dispatch_borrowed(struct pt_regs *regs)
+{
+	struct rpal_tcb *t = rpal_thread_current();
+	s64 status, result;
+
+	switch (rpal_hand_over(regs, RPAL_WHY_SYSCALL)) {
+	case RPAL_OWN:
+		return false;
+	case RPAL_HANDED:
+		if (rpal_take_answer(t, &status, &result)) {
+			regs->ax = status;
+			regs->dx = result;
+		}
+		break;
+	case RPAL_RESTORED:
+		break;
+	}
+	/* Skip tracing of the exit as well as the call. */
+	current->syscall_dispatch.on_dispatch = true;
+	return true;
+}
+
+/* syscall_user_dispatch(regs): only tasks that we have marked come by here */
+RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
+{
+	struct rpal_tcb *t = rpal_thread_current();
+
+	if (t && rpal_borrowing(t, current_pt_regs()))
+		rpal_divert(fregs, parent_ip, dispatch_borrowed);
+}
+
+/* ----------------------------------------------------------------- signals */
+
+/* arch_do_signal_or_restart(regs): before any signal is looked at */
+RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart)
+{
+	if (rpal_maybe_ours())
+		rpal_hand_over(current_pt_regs(), RPAL_WHY_SIGNAL);
+}
+
+/* ------------------------------------------------------------------ faults */
+
+static int fault_handed_over(struct kernel_siginfo *info,
+			     struct task_struct *task, int handler)
+{
+	return 0;
+}
+
+/*
+ * force_sig_info_to_task(info, task, handler): every fault that ends in a
+ * signal. The receiver makes the fault again, on its own task.
+ */
+RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
+{
+	struct pt_regs *regs = rpal_fregs(fregs);
+
+	if (!rpal_maybe_ours() || (struct task_struct *)regs->si != current)
+		return;
+	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT) != RPAL_OWN)
+		rpal_divert(fregs, parent_ip, fault_handed_over);
+}
+
+/* ------------------------------------------------------------------- death */
+
+/* do_exit(code) */
+RPAL_CALLBACK(rpal_on_do_exit)
+{
+	struct rpal_tcb *t;
+
+	if (!rpal_maybe_ours())
+		return;
+	t = rpal_thread_current();
+	if (!t)
+		return;
+	rpal_hand_over(current_pt_regs(), RPAL_WHY_EXIT);
+	rpal_thread_kill(t);
+	rpal_thread_bury(t);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Threads that call and are called: what the files about them share.
+ *
+ * Which file does what: thread.c registers threads and buries them, context.c
+ * builds register contexts, borrow.c finds out whose context a task is running
+ * and hands it over, wait.c is where receivers and senders sleep, entry.c hooks
+ * the ways into the kernel.
+ */
+#ifndef RPAL_THREAD_H
+#define RPAL_THREAD_H
+
+#include <linux/refcount.h>
+#include <linux/task_work.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <asm/ptrace.h>
+
+#include "rpal.h"
+
+/**
+ * struct rpal_context - what a thread is doing in user mode
+ * @regs:	general registers, sanitised
+ * @fsbase:	FS base, canonical
+ * @pkru:	access rights
+ * @fpu:	xsave image, @fpu_size bytes
+ * @fpu_size:	size of the image
+ */
+struct rpal_context {
+	struct pt_regs regs;
+	unsigned long fsbase;
+	u32 pkru;
+	void *fpu;
+	unsigned int fpu_size;
+};
+
+/**
+ * struct rpal_tcb - a registered thread
+ * @ref:	references: table, kicks, answers that are due to it
+ * @free:	for freeing, after a grace period
+ * @node:	in the hash by task, until it dies
+ * @grave:	in the list of tombstones; under thread_lock
+ * @space:	its service's space; holds a reference
+ * @task:	its task; holds a reference
+ * @tid:	its name
+ * @receiver:	its block is one of a receiver's
+ * @call_word:	what it writes into the word of a thread it calls
+ * @block:	its block, in the kernel's mapping; user space can write it
+ * @ublock:	address of the block in its process
+ * @lock:	mailbox and death
+ * @dead:	will never run user code again, or was unregistered; under @lock
+ * @in_wait:	its task sleeps in our wait, or is about to install a context:
+ *		its own context is somewhere else
+ * @have_context: @mail is filled, the task may install it
+ * @woken:	look again, somebody wants it to
+ * @mail:	context handed over by the task that ran it; under @lock
+ * @lazy:	as a caller: its call was handed over
+ * @answered:	as a caller: @status and @result are there
+ * @status:	answer to its lazily switched call
+ * @result:	answer to its lazily switched call
+ * @lazy_caller: whom it owes an answer; holds a reference; under @lock
+ * @answer_wq:	where it waits for an answer
+ * @install:	task work that installs @mail
+ * @kick:	task work that makes another task hand its context over
+ * @kicked:	@kick is queued
+ */
+struct rpal_tcb {
+	refcount_t ref;
+	struct rcu_work free;
+	struct hlist_node node;
+	struct list_head grave;
+	struct rpal_space *space;
+	struct task_struct *task;
+	u32 tid;
+	bool receiver;
+	u64 call_word;
+	struct rpal_block *block;
+	unsigned long ublock;
+
+	raw_spinlock_t lock;
+	bool dead;
+	bool in_wait;
+	bool have_context;
+	bool woken;
+	struct rpal_context mail;
+
+	bool lazy;
+	bool answered;
+	s64 status;
+	s64 result;
+	struct rpal_tcb *lazy_caller;
+	wait_queue_head_t answer_wq;
+
+	struct callback_head install;
+	struct callback_head kick;
+	atomic_t kicked;
+};
+
+/* State words. */
+static inline u64 rpal_word(struct rpal_tcb *t)
+{
+	return smp_load_acquire(&t->block->word);
+}
+
+static inline unsigned int rpal_word_state(u64 word)
+{
+	return word & RPAL_ST_MASK;
+}
+
+static inline u32 rpal_word_tid(u64 word)
+{
+	return word >> 32;
+}
+
+/* thread.c */
+struct rpal_tcb *rpal_thread_current(void);
+struct rpal_tcb *rpal_thread_find(u32 tid);
+struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index);
+void rpal_thread_put(struct rpal_tcb *t);
+void rpal_thread_drop(struct rpal_tcb *t);
+void rpal_thread_kill(struct rpal_tcb *t);
+void rpal_thread_bury(struct rpal_tcb *t);
+void rpal_thread_answer(struct rpal_tcb *caller, s64 status, s64 result);
+void rpal_thread_end_claim(struct rpal_tcb *t);
+void rpal_thread_wake(struct rpal_tcb *t);
+bool rpal_thread_linked(struct rpal_tcb *a, struct rpal_tcb *b);
+
+/* context.c */
+void rpal_context_from_block(struct rpal_context *ctx, struct rpal_tcb *t,
+			     unsigned long ip, s64 ax, s64 dx);
+void rpal_context_live(struct rpal_context *ctx, struct pt_regs *regs,
+		       bool syscall);
+void rpal_context_fpu_from_block(void *image, struct rpal_tcb *t);
+void rpal_context_fpu_save(struct rpal_context *ctx);
+void rpal_context_fpu_own(struct rpal_tcb *t);
+void rpal_context_enter(const struct rpal_context *ctx);
+void rpal_context_install(struct rpal_context *ctx);
+void rpal_context_go_home(struct rpal_tcb *t, unsigned long ip, s64 ax,
+			  s64 dx);
+
+/* borrow.c */
+enum rpal_reason {
+	RPAL_WHY_SYSCALL,
+	RPAL_WHY_SIGNAL,
+	RPAL_WHY_KICK,
+	RPAL_WHY_FAULT,
+	RPAL_WHY_EXIT,
+};
+
+enum rpal_outcome {
+	RPAL_OWN,		/* the task runs its own context */
+	RPAL_RESTORED,		/* an own or borrowed context was restored */
+	RPAL_HANDED,		/* the receiver has it; this task waits for the answer */
+};
+
+bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs);
+enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why);
+struct rpal_tcb *rpal_borrowed_top(struct rpal_tcb *t);
+
+/* wait.c */
+bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result);
+void rpal_wait_init(void);
+void rpal_wait_freed(unsigned int slot);
+void rpal_wait_all(unsigned int slot);
+
+#endif /* RPAL_THREAD_H */

@@ -1,0 +1,573 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Where receivers wait to be called, and senders wait for an answer or for a
+ * receiver.
+ *
+ * While a receiver sleeps here its user context may run on a caller's task, and
+ * so on the very stack from which it came: the frame of its ioctl is stale.
+ * Whichever way the wait ends, the task continues with a context from its block
+ * or from its mailbox, never with the registers it came with.
+ */
+#include <linux/file.h>
+#include <linux/hrtimer.h>
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+#include <asm/fsgsbase.h>
+
+#include "thread.h"
+
+/*
+ * A caller may be killed between giving a receiver back and waking it, and a
+ * forged word may promise a wake-up that never comes: look again so often.
+ */
+#define RECHECK		(HZ / 10)
+#define MAX_ODD		100
+
+/* Callers that wait for any receiver of a service, by slot. */
+static wait_queue_head_t free_wq[RPAL_NR_SLOTS];
+
+/**
+ * rpal_wait_init() - prepare the wait queues
+ *
+ * Context: module load.
+ */
+void rpal_wait_init(void)
+{
+	unsigned int slot;
+
+	for (slot = 0; slot < RPAL_NR_SLOTS; slot++)
+		init_waitqueue_head(&free_wq[slot]);
+}
+
+/**
+ * rpal_wait_freed() - a receiver has become free: let one caller try
+ * @slot:	its service
+ *
+ * Context: any.
+ */
+void rpal_wait_freed(unsigned int slot)
+{
+	if (wq_has_sleeper(&free_wq[slot]))
+		wake_up(&free_wq[slot]);
+}
+
+/**
+ * rpal_wait_all() - something has changed for all callers that wait
+ * @slot:	the service they wait for
+ *
+ * Context: any.
+ */
+void rpal_wait_all(unsigned int slot)
+{
+	wake_up_all(&free_wq[slot]);
+}
+
+/* ------------------------------------------------------------------ kicks */
+
+static void kick_work(struct callback_head *work)
+{
+	struct rpal_tcb *t = container_of(work, struct rpal_tcb, kick);
+
+	rpal_hand_over(current_pt_regs(), RPAL_WHY_KICK);
+	atomic_set_release(&t->kicked, 0);
+	rpal_thread_wake(t);
+	rpal_thread_put(t);
+}
+
+/* The task that physically runs a thread's context: down the callers. */
+static struct task_struct *runner_of(struct rpal_tcb *t)
+{
+	struct task_struct *task = NULL;
+	struct rpal_tcb *at = t;
+	int depth;
+
+	rcu_read_lock();
+	for (depth = 0; at && depth <= RPAL_MAX_DEPTH; depth++) {
+		u64 word = rpal_word(at);
+
+		if (rpal_word_state(word) != RPAL_ST_CALL) {
+			if (at != t)
+				task = get_task_struct(at->task);
+			break;
+		}
+		at = rpal_thread_find(rpal_word_tid(word));
+	}
+	rcu_read_unlock();
+	return task;
+}
+
+/* Have the thread's context handed over. False: nobody seems to run it. */
+static bool kick(struct rpal_tcb *t)
+{
+	struct task_struct *task = runner_of(t);
+
+	if (!task)
+		return false;
+	rpal_count(RPAL_STAT_KICKS);
+	if (!atomic_cmpxchg(&t->kicked, 0, 1)) {
+		refcount_inc(&t->ref);
+		init_task_work(&t->kick, kick_work);
+		if (task_work_add(task, &t->kick, TWA_RESUME)) {
+			atomic_set(&t->kicked, 0);
+			rpal_thread_put(t);
+		}
+	}
+	put_task_struct(task);
+	return true;
+}
+
+/* --------------------------------------------------------- receiver's wait */
+
+enum step {
+	STEP_SLEEP,		/* until something wakes us */
+	STEP_AGAIN,		/* look again at once */
+	STEP_HOME,		/* the wait is over: back with a code */
+	STEP_INSTALL,		/* the context was handed over */
+};
+
+/**
+ * struct waiter - one wait
+ * @t:		the current thread
+ * @file:	pollable file or NULL
+ * @poll:	its wait queues
+ * @expires:	when to give up, KTIME_MAX for never
+ * @mode:	how to sleep
+ * @recheck:	look again soon, whatever happens
+ * @odd:	how often the word made no sense
+ * @code:	for STEP_HOME
+ */
+struct waiter {
+	struct rpal_tcb *t;
+	struct file *file;
+	struct poll_wqueues poll;
+	ktime_t expires;
+	unsigned int mode;
+	bool recheck;
+	int odd;
+	int code;
+};
+
+static void install_work(struct callback_head *work)
+{
+	struct rpal_tcb *t = container_of(work, struct rpal_tcb, install);
+
+	rpal_context_install(&t->mail);
+	WRITE_ONCE(t->have_context, false);
+	WRITE_ONCE(t->in_wait, false);
+}
+
+static enum step go_home(struct waiter *w, int code)
+{
+	w->code = code;
+	return STEP_HOME;
+}
+
+/* The word is none that the protocol knows: give the mailbox a chance first. */
+static enum step odd(struct waiter *w, bool at_once)
+{
+	if (smp_load_acquire(&w->t->have_context))
+		return STEP_INSTALL;
+	if (!at_once && ++w->odd <= MAX_ODD) {
+		w->mode = TASK_UNINTERRUPTIBLE;
+		w->recheck = true;
+		return STEP_SLEEP;
+	}
+	rpal_count(RPAL_STAT_FORGED);
+	WRITE_ONCE(w->t->block->word, RPAL_ST_RUNNING);
+	return go_home(w, -EPROTO);
+}
+
+/* Something is due while a caller runs our context. */
+static enum step interrupt_call(struct waiter *w, u64 word, bool signal)
+{
+	struct rpal_tcb *t = w->t;
+
+	if (!(word & RPAL_ST_PENDING) &&
+	    cmpxchg(&t->block->word, word, word | RPAL_ST_PENDING) != word)
+		return STEP_AGAIN;
+	/* An event can wait for the end of the call, a signal cannot. */
+	if (!signal)
+		return STEP_SLEEP;
+	w->mode = TASK_KILLABLE;
+	w->recheck = true;
+	return kick(t) ? STEP_SLEEP : odd(w, false);
+}
+
+static enum step interrupted(struct waiter *w, bool signal, int code)
+{
+	struct rpal_tcb *t = w->t;
+	u64 word = READ_ONCE(t->block->word);
+
+	if (signal && fatal_signal_pending(current)) {
+		rpal_thread_kill(t);
+		return go_home(w, -EINTR);
+	}
+	switch (rpal_word_state(word)) {
+	case RPAL_ST_WAIT:
+		if (cmpxchg(&t->block->word, word, RPAL_ST_RUNNING) != word)
+			return STEP_AGAIN;
+		return go_home(w, code);
+	case RPAL_ST_CALL:
+		return interrupt_call(w, word, signal);
+	case RPAL_ST_LAZY:
+		return odd(w, false);
+	default:
+		return odd(w, true);
+	}
+}
+
+/* Unregistered by another thread. A caller that runs us must come home first. */
+static enum step buried(struct waiter *w)
+{
+	if (rpal_word_state(rpal_word(w->t)) != RPAL_ST_CALL ||
+	    ++w->odd > MAX_ODD)
+		return go_home(w, -ENXIO);
+	kick(w->t);
+	w->mode = TASK_KILLABLE;
+	w->recheck = true;
+	return fatal_signal_pending(current) ? go_home(w, -EINTR) : STEP_SLEEP;
+}
+
+static enum step look(struct waiter *w, bool event)
+{
+	struct rpal_tcb *t = w->t;
+	u64 word;
+
+	w->mode = TASK_INTERRUPTIBLE;
+	w->recheck = false;
+	if (smp_load_acquire(&t->have_context))
+		return STEP_INSTALL;
+	if (READ_ONCE(t->dead))
+		return buried(w);
+	if (signal_pending(current))
+		return interrupted(w, true, -EINTR);
+	if (event)
+		return interrupted(w, false, RPAL_WAITED_EVENT);
+	if (w->expires != KTIME_MAX && ktime_after(ktime_get(), w->expires))
+		return interrupted(w, false, RPAL_WAITED_TIMEOUT);
+	word = READ_ONCE(t->block->word);
+	if (word == (RPAL_ST_WAIT | RPAL_ST_PENDING)) {
+		/* The reason is gone again. */
+		cmpxchg(&t->block->word, word, RPAL_ST_WAIT);
+		rpal_wait_freed(t->space->slot);
+		return STEP_AGAIN;
+	}
+	/* A caller that dies between release and wake leaves PENDING behind. */
+	w->recheck = word & RPAL_ST_PENDING;
+	return STEP_SLEEP;
+}
+
+static bool poll_now(struct waiter *w, bool first)
+{
+	__poll_t ready;
+
+	if (!w->file)
+		return false;
+	ready = vfs_poll(w->file, first ? &w->poll.pt : NULL);
+	w->poll.pt._qproc = NULL;
+	return ready & (EPOLLIN | EPOLLERR | EPOLLHUP);
+}
+
+static void nap(struct waiter *w, bool event)
+{
+	struct rpal_tcb *t = w->t;
+	ktime_t until = w->expires;
+
+	if (w->recheck)
+		until = min(until, ktime_add_ms(ktime_get(),
+						jiffies_to_msecs(RECHECK)));
+	set_current_state(w->mode);
+	/* What was polled is not news while it is still pending. */
+	if (!smp_load_acquire(&t->have_context) && !READ_ONCE(t->woken) &&
+	    !(w->file && w->poll.triggered && !event))
+		schedule_hrtimeout(until == KTIME_MAX ? NULL : &until,
+				   HRTIMER_MODE_ABS);
+	__set_current_state(TASK_RUNNING);
+	WRITE_ONCE(t->woken, false);
+	if (w->file)
+		smp_store_mb(w->poll.triggered, 0);
+}
+
+static enum step wait_for_it(struct waiter *w)
+{
+	bool event = poll_now(w, true);
+	enum step step;
+
+	for (;;) {
+		step = look(w, event);
+		if (step == STEP_SLEEP)
+			nap(w, event);
+		else if (step != STEP_AGAIN)
+			return step;
+		event = poll_now(w, false);
+	}
+}
+
+/* From here on callers may claim us. */
+static void park(struct rpal_tcb *t, bool reply)
+{
+	s64 status = READ_ONCE(t->block->status);
+	s64 result = READ_ONCE(t->block->result);
+	struct rpal_tcb *caller = NULL;
+
+	raw_spin_lock(&t->lock);
+	if (reply)
+		swap(caller, t->lazy_caller);
+	t->in_wait = true;
+	t->woken = false;
+	if (!t->dead)
+		smp_store_release(&t->block->word, RPAL_ST_WAIT);
+	raw_spin_unlock(&t->lock);
+	/* Parked before the caller wakes: it may call again at once. */
+	if (caller) {
+		rpal_thread_answer(caller, status, result);
+		rpal_thread_put(caller);
+	}
+	rpal_wait_freed(t->space->slot);
+}
+
+static int wait_in_call(struct waiter *w, bool reply)
+{
+	struct rpal_tcb *t = w->t;
+	enum step step;
+
+	rpal_count(RPAL_STAT_WAITS);
+	if (w->file)
+		poll_initwait(&w->poll);
+	park(t, reply);
+	step = wait_for_it(w);
+	if (w->file)
+		poll_freewait(&w->poll);
+	if (step == STEP_INSTALL) {
+		/*
+		 * Not here: the way out of a system call overwrites ax; and
+		 * before signals are looked at.
+		 */
+		init_task_work(&t->install, install_work);
+		task_work_add(current, &t->install, TWA_RESUME);
+		return 0;
+	}
+	rpal_context_go_home(t, t->space->ranges.wait_ip, w->code, 0);
+	WRITE_ONCE(t->in_wait, false);
+	return w->code;
+}
+
+static int check_wait(const struct rpal_wait *wait)
+{
+	if ((wait->flags & ~RPAL_WAIT_REPLY) || wait->reserved ||
+	    wait->fd < -1 || wait->timeout_ns < -1)
+		return -EINVAL;
+	return 0;
+}
+
+static ktime_t expiry(s64 timeout_ns)
+{
+	return timeout_ns < 0 ? KTIME_MAX :
+	       ktime_add_safe(ktime_get(), ns_to_ktime(timeout_ns));
+}
+
+/**
+ * rpal_wait_call() - RPAL_IOC_WAIT
+ * @file:	the service's file
+ * @wait:	arguments, already copied
+ *
+ * Context: sleeps. Changes the registers with which the task returns.
+ * Return: as documented at struct rpal_wait.
+ */
+int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	bool reply = wait->flags & RPAL_WAIT_REPLY;
+	struct waiter w = {};
+	int ret;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	ret = check_wait(wait);
+	if (ret)
+		return ret;
+	w.t = rpal_thread_current();
+	if (!w.t || !w.t->receiver)
+		return -ENXIO;
+	/* A call of its own is still open, or an answer is still due. */
+	if (w.t->lazy || (!reply && w.t->lazy_caller))
+		return -EINVAL;
+	w.expires = expiry(wait->timeout_ns);
+	if (wait->fd >= 0) {
+		w.file = fget(wait->fd);
+		if (!w.file)
+			return -EBADF;
+	}
+	ret = wait_in_call(&w, reply);
+	if (w.file)
+		fput(w.file);
+	return ret;
+}
+
+/* ----------------------------------------------------------- sender's waits */
+
+/**
+ * rpal_take_answer() - wait for the answer to a call that was handed over
+ * @t:		the current thread
+ * @status:	the answer
+ * @result:	the answer
+ *
+ * Context: sleeps.
+ * Return: false if a signal came first.
+ */
+bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result)
+{
+	if (wait_event_interruptible(t->answer_wq,
+				     smp_load_acquire(&t->answered)))
+		return false;
+	raw_spin_lock(&t->lock);
+	*status = t->status;
+	*result = t->result;
+	t->lazy = false;
+	raw_spin_unlock(&t->lock);
+	WRITE_ONCE(t->block->callee, 0);
+	return true;
+}
+
+/**
+ * rpal_wait_reply() - RPAL_IOC_AWAIT_REPLY
+ * @file:	the service's file
+ * @reply:	arguments, already copied, and results
+ *
+ * Context: sleeps.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL or -EINTR.
+ */
+int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	struct rpal_tcb *t;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (reply->flags)
+		return -EINVAL;
+	t = rpal_thread_current();
+	if (!t)
+		return -ENXIO;
+	if (!t->lazy)
+		return -EINVAL;
+	return rpal_take_answer(t, &reply->status, &reply->result) ? 0 : -EINTR;
+}
+
+/**
+ * rpal_wait_wake() - RPAL_IOC_WAKE
+ * @file:	the caller's file
+ * @wake:	arguments, already copied
+ *
+ * Context: process context.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL or -ESRCH.
+ */
+int rpal_wait_wake(struct rpal_file *file, const struct rpal_wake *wake)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	struct rpal_tcb *t;
+	int err = -ESRCH;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (wake->flags || wake->reserved)
+		return -EINVAL;
+	rcu_read_lock();
+	t = rpal_thread_find(wake->tid);
+	if (t && !READ_ONCE(t->dead) &&
+	    (t->space == space || test_bit(t->space->slot, space->peers))) {
+		rpal_thread_wake(t);
+		err = 0;
+	}
+	rcu_read_unlock();
+	return err;
+}
+
+enum supply {
+	SUPPLY_NONE,		/* no receiver is left */
+	SUPPLY_BUSY,		/* all are busy; they will tell */
+	SUPPLY_FREE,
+};
+
+/*
+ * One receiver, seen by a caller that is about to sleep. In a call it gets a
+ * PENDING bit, so that the end of the call comes through the kernel.
+ */
+static enum supply look_at(struct rpal_tcb *t)
+{
+	u64 word = READ_ONCE(t->block->word);
+
+	if (READ_ONCE(t->dead))
+		return SUPPLY_NONE;
+	if (word == RPAL_ST_WAIT)
+		return SUPPLY_FREE;
+	if (rpal_word_state(word) == RPAL_ST_CALL &&
+	    !(word & RPAL_ST_PENDING) &&
+	    cmpxchg(&t->block->word, word, word | RPAL_ST_PENDING) != word)
+		return SUPPLY_FREE;	/* it has just changed: try */
+	return SUPPLY_BUSY;
+}
+
+static enum supply look_for_receiver(unsigned int slot)
+{
+	enum supply supply = SUPPLY_NONE;
+	unsigned int i;
+
+	rcu_read_lock();
+	for (i = 0; i < RPAL_MAX_RECEIVERS && supply != SUPPLY_FREE; i++) {
+		struct rpal_tcb *t = rpal_thread_at(slot, i);
+
+		if (t && t->receiver)
+			supply = max(supply, look_at(t));
+	}
+	rcu_read_unlock();
+	return supply;
+}
+
+/**
+ * rpal_wait_free() - RPAL_IOC_AWAIT
+ * @file:	the caller's file
+ * @await:	arguments, already copied
+ *
+ * Context: sleeps.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -ESRCH, -EPIPE, -EINTR or -ETIMEDOUT.
+ */
+int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	ktime_t until, end;
+	DEFINE_WAIT(wait);
+	int ret;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (await->flags || await->reserved || await->timeout_ns < -1)
+		return -EINVAL;
+	if (await->id >= RPAL_NR_SLOTS || !test_bit(await->id, space->peers))
+		return -ESRCH;
+	end = expiry(await->timeout_ns);
+	until = min(end, ktime_add_ms(ktime_get(), jiffies_to_msecs(RECHECK)));
+
+	prepare_to_wait_exclusive(&free_wq[await->id], &wait,
+				  TASK_INTERRUPTIBLE);
+	switch (look_for_receiver(await->id)) {
+	case SUPPLY_NONE:
+		ret = -EPIPE;
+		break;
+	case SUPPLY_FREE:
+		ret = 0;
+		break;
+	default:
+		ret = signal_pending(current) ? -EINTR : 0;
+		if (!ret && !schedule_hrtimeout(&until, HRTIMER_MODE_ABS) &&
+		    until == end)
+			ret = -ETIMEDOUT;
+		if (!ret && signal_pending(current))
+			ret = -EINTR;
+	}
+	finish_wait(&free_wq[await->id], &wait);
+	/* A wake-up that we do not use must not be lost on the others. */
+	if (ret)
+		rpal_wait_freed(await->id);
+	return ret;
+}
