@@ -1,0 +1,604 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * The trampolines on this machine's own CPU, without the module and without
+ * protection keys: threads of one process call each other, and a stand-in for
+ * the kernel puts a receiver to sleep.
+ */
+#include <check.h>
+#include <errno.h>
+#include <execinfo.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "../../lib/internal.h"
+
+#define NR		8
+#define SERVICE		7
+#define FD_EINTR	1000	/* the wait ends at once, with -EINTR */
+
+static struct rpal_block blocks[NR] __attribute__((aligned(RPAL_BLOCK_SIZE)));
+static const struct tramp *tr = &rpal_tramp_nopk;
+static int returned;		/* receivers whose wait came back */
+
+/* For the assembly below. */
+struct rpal_block *test_block_of[NR];
+volatile uint32_t test_woken;
+volatile uint32_t test_ioctl_flags;
+
+/*
+ * Instead of lib/ioctl.S. The file descriptor is the thread's number. WAIT:
+ * the block can be called, and this task sleeps for good. It must not use the
+ * stack once the block can be called: others use it then.
+ */
+__asm__(
+"	.text\n"
+"	.globl	rpal_tr_ioctl\n"
+"rpal_tr_ioctl:\n"
+"	cmp	$0x4018bf22, %esi\n"	/* RPAL_IOC_WAIT */
+"	jne	2f\n"
+"	mov	4(%rdx), %eax\n"
+"	mov	%eax, test_ioctl_flags(%rip)\n"
+"	cmp	$1000, %edi\n"
+"	je	3f\n"
+"	lea	test_block_of(%rip), %rax\n"
+"	movslq	%edi, %rdi\n"
+"	mov	(%rax, %rdi, 8), %rax\n"
+"	movq	$1, (%rax)\n"
+"1:	mov	$34, %eax\n"		/* pause */
+"	syscall\n"
+"	jmp	1b\n"
+"2:	mov	8(%rdx), %eax\n"	/* struct rpal_wake.tid */
+"	mov	%eax, test_woken(%rip)\n"
+"	xor	%eax, %eax\n"
+"	ret\n"
+"3:	mov	$-4, %rax\n"
+"	ret\n"
+/*
+ * void checked(struct checked *c): call c->fn with known values in the
+ * callee-saved registers, and count those that are different afterwards.
+ */
+"	.globl	checked\n"
+"checked:\n"
+"	push	%rbx\n	push	%rbp\n	push	%r12\n"
+"	push	%r13\n	push	%r14\n	push	%r15\n"
+"	push	%rdi\n"
+"	lea	1(%rdi), %rbx\n"
+"	lea	2(%rdi), %rbp\n"
+"	lea	3(%rdi), %r12\n"
+"	lea	4(%rdi), %r13\n"
+"	lea	5(%rdi), %r14\n"
+"	lea	6(%rdi), %r15\n"
+"	mov	%rdi, %rax\n"
+"	mov	8(%rax), %rdi\n"
+"	mov	16(%rax), %rsi\n"
+"	mov	24(%rax), %rdx\n"
+"	mov	32(%rax), %rcx\n"
+"	call	*(%rax)\n"
+"	pop	%rdi\n"
+"	mov	%rax, 40(%rdi)\n"
+"	mov	%rdx, 48(%rdi)\n"
+"	sub	%rdi, %rbx\n	cmp	$1, %rbx\n	jne	1f\n"
+"	sub	%rdi, %rbp\n	cmp	$2, %rbp\n	jne	1f\n"
+"	sub	%rdi, %r12\n	cmp	$3, %r12\n	jne	1f\n"
+"	sub	%rdi, %r13\n	cmp	$4, %r13\n	jne	1f\n"
+"	sub	%rdi, %r14\n	cmp	$5, %r14\n	jne	1f\n"
+"	sub	%rdi, %r15\n	cmp	$6, %r15\n	je	2f\n"
+"1:	incq	56(%rdi)\n"
+"2:	pop	%r15\n	pop	%r14\n	pop	%r13\n"
+"	pop	%r12\n	pop	%rbp\n	pop	%rbx\n"
+"	ret\n"
+/*
+ * void go_lazy(struct rpal_block *caller, uint64_t ip, int64_t status,
+ * int64_t result): what the kernel does when it ends a call for the caller.
+ */
+"	.globl	go_lazy\n"
+"go_lazy:\n"
+"	mov	128(%rdi), %rax\n"
+"	wrfsbase %rax\n"
+"	ldmxcsr	140(%rdi)\n"
+"	fldcw	144(%rdi)\n"
+"	mov	%rdx, %rax\n"
+"	mov	%rcx, %rdx\n"
+"	mov	72(%rdi), %rsp\n"
+"	mov	80(%rdi), %rbx\n"
+"	mov	88(%rdi), %rbp\n"
+"	mov	96(%rdi), %r12\n"
+"	mov	104(%rdi), %r13\n"
+"	mov	112(%rdi), %r14\n"
+"	mov	120(%rdi), %r15\n"
+"	movl	$0, 32(%rdi)\n"
+"	jmp	*%rsi\n"
+);
+
+struct checked {
+	void *fn;
+	uint64_t a[4];
+	int64_t rax;
+	int64_t rdx;
+	uint64_t bad;
+};
+
+void checked(struct checked *c);
+void go_lazy(struct rpal_block *caller, uint64_t ip, int64_t status, int64_t result);
+
+/* --- receivers */
+
+enum { ECHO = 1, NEST, PEND, LAZY, TRACE, SPIN };
+
+static __thread int number = -1;
+static volatile uint64_t receiver_bad;
+static volatile uint64_t seen_arg, seen_len, seen_caller;
+static void *frames[32];
+static int nr_frames;
+
+static void set_control(int n)
+{
+	uint32_t mxcsr = 0x1f80 | (n & 3) << 13;
+	uint16_t fcw = 0x37f & ~((n & 3) << 10);
+
+	__asm__ volatile("ldmxcsr %0; fldcw %1" : : "m"(mxcsr), "m"(fcw));
+}
+
+static bool control_is(int n)
+{
+	uint32_t mxcsr;
+	uint16_t fcw;
+
+	__asm__ volatile("stmxcsr %0; fnstcw %1" : "=m"(mxcsr), "=m"(fcw));
+	return mxcsr == (0x1f80U | (n & 3) << 13) && fcw == (0x37f & ~((n & 3) << 10));
+}
+
+static struct tramp_ret do_call(int from, int to, uint32_t proc, uint64_t arg)
+{
+	struct tramp_call c = {
+		.block = (uintptr_t)&blocks[to],
+		.arg = arg,
+		.len = arg + 1,
+		.what = TRAMP_WHAT(proc, 3, 5),
+		.tid = RPAL_TID(SERVICE, to),
+	};
+	struct checked k = {
+		.fn = tr->call,
+		.a = { (uintptr_t)&blocks[from], (uintptr_t)&c },
+	};
+
+	checked(&k);
+	ck_assert_uint_eq(k.bad, 0);
+	return (struct tramp_ret){ k.rax, k.rdx };
+}
+
+static __attribute__((noinline)) int64_t run(int n, const struct tramp_in *in)
+{
+	struct tramp_ret r;
+
+	if (number != n || !control_is(n) || TRAMP_FLAGS(in->what) != 3 ||
+	    TRAMP_DEPTH(in->what) != 5)
+		receiver_bad++;
+	switch (TRAMP_PROC(in->what)) {
+	case ECHO:
+		seen_arg = in->arg;
+		seen_len = in->len;
+		seen_caller = in->caller;
+		return in->arg * 3;
+	case NEST:
+		r = do_call(n, n + 1, ECHO, in->arg + 1);
+		if (number != n || !control_is(n) || r.status != -ECHO)
+			receiver_bad++;
+		return r.result + 1;
+	case PEND:
+		__atomic_fetch_or(&blocks[n].word, RPAL_ST_PENDING, __ATOMIC_SEQ_CST);
+		return 1;
+	case LAZY:
+		blocks[n].word = RPAL_ST_LAZY;
+		go_lazy((struct rpal_block *)(uintptr_t)blocks[n].caller, tr->ranges.lazy_ip, -77,
+			in->arg);
+		break;
+	case TRACE:
+		nr_frames = backtrace(frames, 32);
+		return nr_frames;
+	}
+	return 0;
+}
+
+/* Not inlined, so that its frame can be found by the test of backtraces. */
+static __attribute__((noinline)) void serve(int n)
+{
+	struct tramp_in in = { .dev = n };
+	struct checked k = { .fn = tr->wait };
+	int64_t result;
+
+	k.a[0] = (uintptr_t)&blocks[n];
+	k.a[1] = (uintptr_t)&in;
+	checked(&k);
+	while (!k.rax) {
+		result = run(n, &in);
+		if (k.bad)
+			receiver_bad++;
+		k.fn = tr->reply;
+		k.a[2] = -(int64_t)TRAMP_PROC(in.what);
+		k.a[3] = result;
+		checked(&k);
+	}
+	__atomic_fetch_add(&returned, 1, __ATOMIC_SEQ_CST);
+}
+
+static void *receiver(void *arg)
+{
+	number = (intptr_t)arg;
+	set_control(number);
+	serve(number);
+	return NULL;
+}
+
+static void start(int n)
+{
+	pthread_t t;
+
+	ck_assert_int_eq(pthread_create(&t, NULL, receiver, (void *)(intptr_t)n), 0);
+	while (__atomic_load_n(&blocks[n].word, __ATOMIC_ACQUIRE) != RPAL_ST_WAIT)
+		sched_yield();
+	/* Let it come to rest in its system call. */
+	usleep(1000);
+}
+
+static void setup(void)
+{
+	int i;
+
+	for (i = 0; i < NR; i++) {
+		test_block_of[i] = &blocks[i];
+		blocks[i].tid = RPAL_TID(SERVICE, i);
+		blocks[i].call_word = RPAL_ST_CALL | (uint64_t)RPAL_TID(SERVICE, i) << 32 |
+				      0x123400;
+	}
+	number = 0;
+	set_control(0);
+}
+
+static void check_home(void)
+{
+	ck_assert_int_eq(number, 0);
+	ck_assert(control_is(0));
+	ck_assert_uint_eq(blocks[0].callee, 0);
+	ck_assert_uint_eq(receiver_bad, 0);
+}
+
+/* --- tests */
+
+START_TEST(call_and_return)
+{
+	struct tramp_ret r;
+	int i;
+
+	start(1);
+	for (i = 0; i < 10000; i++) {
+		r = do_call(0, 1, ECHO, i);
+		ck_assert_int_eq(r.status, -ECHO);
+		ck_assert_int_eq(r.result, i * 3);
+		ck_assert_uint_eq(seen_arg, i);
+		ck_assert_uint_eq(seen_len, i + 1);
+		ck_assert_uint_eq(seen_caller, blocks[0].call_word);
+		ck_assert_uint_eq(blocks[1].word, RPAL_ST_WAIT);
+		check_home();
+	}
+	ck_assert_uint_eq(blocks[1].caller, (uintptr_t)&blocks[0]);
+	ck_assert_uint_eq(blocks[1].caller_word, blocks[0].call_word);
+}
+END_TEST
+
+START_TEST(nested)
+{
+	struct tramp_ret r;
+	int i;
+
+	start(1);
+	start(2);
+	for (i = 0; i < 1000; i++) {
+		r = do_call(0, 1, NEST, i);
+		ck_assert_int_eq(r.status, -NEST);
+		ck_assert_int_eq(r.result, (i + 1) * 3 + 1);
+		check_home();
+	}
+	ck_assert_uint_eq(blocks[1].callee, 0);
+	ck_assert_uint_eq(blocks[2].caller, (uintptr_t)&blocks[1]);
+}
+END_TEST
+
+static void *other_sender(void *arg)
+{
+	int n = (intptr_t)arg, i, done = 0;
+	struct tramp_ret r;
+
+	number = n;
+	set_control(n);
+	for (i = 0; done < 20000; i++) {
+		r = do_call(n, 1 + i % 2, ECHO, i);
+		if (r.status == -T_MISS)
+			continue;
+		ck_assert_int_eq(r.status, -ECHO);
+		ck_assert_int_eq(r.result, i * 3L);
+		ck_assert_int_eq(number, n);
+		ck_assert(control_is(n));
+		done++;
+	}
+	return NULL;
+}
+
+START_TEST(many_senders)
+{
+	pthread_t t[4];
+	int i;
+
+	start(1);
+	start(2);
+	for (i = 0; i < 4; i++)
+		pthread_create(&t[i], NULL, other_sender, (void *)(intptr_t)(3 + i));
+	for (i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	ck_assert_uint_eq(receiver_bad, 0);
+}
+END_TEST
+
+START_TEST(cannot_claim)
+{
+	static const uint64_t words[] = {
+		RPAL_ST_RUNNING, RPAL_ST_LAZY, RPAL_ST_DEAD, RPAL_ST_WAIT | RPAL_ST_PENDING,
+		RPAL_ST_CALL | 5ULL << 32,
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		blocks[1].word = words[i];
+		ck_assert_int_eq(do_call(0, 1, ECHO, 1).status, -T_MISS);
+		ck_assert_uint_eq(blocks[1].word, words[i]);
+		check_home();
+	}
+	/* Another thread's block than meant. */
+	blocks[1].word = RPAL_ST_WAIT;
+	blocks[1].tid++;
+	ck_assert_int_eq(do_call(0, 1, ECHO, 1).status, -T_MISS);
+	ck_assert_uint_eq(blocks[1].word, RPAL_ST_WAIT);
+	check_home();
+}
+END_TEST
+
+START_TEST(busy_in_call)
+{
+	struct rpal_block before;
+
+	blocks[1].word = RPAL_ST_WAIT;
+	blocks[0].callee = RPAL_TID(3, 3);
+	before = blocks[0];
+	ck_assert_int_eq(do_call(0, 1, ECHO, 1).status, -EBUSY);
+	/* The context of the interrupted call must not be touched. */
+	ck_assert_mem_eq(&before, &blocks[0], sizeof(before));
+	ck_assert_uint_eq(blocks[1].word, RPAL_ST_WAIT);
+}
+END_TEST
+
+static int64_t do_scan(uint32_t nr, uint32_t first)
+{
+	struct tramp_call c = {
+		.block = (uintptr_t)&blocks[1],
+		.tid = RPAL_TID(SERVICE, 1),
+		.nr = nr,
+		.start = first,
+	};
+	struct checked k = {
+		.fn = tr->scan,
+		.a = { (uintptr_t)&blocks[0], (uintptr_t)&c },
+	};
+
+	checked(&k);
+	ck_assert_uint_eq(k.bad, 0);
+	check_home();
+	return k.rax;
+}
+
+START_TEST(scan)
+{
+	int i;
+
+	for (i = 1; i < NR; i++)
+		blocks[i].word = RPAL_ST_DEAD;
+	ck_assert_int_eq(do_scan(5, 3), -T_ABSENT);
+	blocks[2].tid = 0;
+	blocks[2].word = RPAL_ST_WAIT;
+	ck_assert_int_eq(do_scan(5, 3), -T_ABSENT);
+	blocks[4].word = RPAL_ST_CALL | 1ULL << 32;
+	ck_assert_int_eq(do_scan(5, 3), -T_NONE);
+	blocks[5].word = RPAL_ST_WAIT | RPAL_ST_PENDING;
+	ck_assert_int_eq(do_scan(5, 3), -T_NONE);
+	blocks[6].word = RPAL_ST_WAIT;	/* not one of the five */
+	ck_assert_int_eq(do_scan(5, 3), -T_NONE);
+	blocks[1].word = RPAL_ST_WAIT;
+	ck_assert_int_eq(do_scan(5, 3), 0);
+	ck_assert_int_eq(do_scan(5, 0), 0);
+	blocks[5].word = RPAL_ST_WAIT;
+	ck_assert_int_eq(do_scan(5, 3), 4);
+	ck_assert_int_eq(do_scan(5, 4), 4);
+	ck_assert_int_eq(do_scan(1, 0), 0);
+	blocks[0].callee = 1;
+	blocks[0].callee = 0;
+}
+END_TEST
+
+START_TEST(pending)
+{
+	struct tramp_ret r;
+
+	start(1);
+	test_woken = 0;
+	r = do_call(0, 1, PEND, 1);
+	ck_assert_int_eq(r.status, -PEND);
+	ck_assert_int_eq(r.result, 1);
+	ck_assert_uint_eq(blocks[1].word, RPAL_ST_WAIT | RPAL_ST_PENDING);
+	ck_assert_uint_eq(test_woken, RPAL_TID(SERVICE, 1));
+	check_home();
+}
+END_TEST
+
+START_TEST(ended_by_kernel)
+{
+	struct tramp_ret r;
+
+	start(1);
+	r = do_call(0, 1, LAZY, 4711);
+	ck_assert_int_eq(r.status, -77);
+	ck_assert_int_eq(r.result, 4711);
+	check_home();
+}
+END_TEST
+
+START_TEST(wait_ends)
+{
+	struct tramp_in in = { .dev = FD_EINTR };
+	struct checked k = {
+		.fn = tr->wait,
+		.a = { (uintptr_t)&blocks[0], (uintptr_t)&in },
+	};
+
+	test_ioctl_flags = 99;
+	checked(&k);
+	ck_assert_int_eq(k.rax, -EINTR);
+	ck_assert_uint_eq(k.bad, 0);
+	ck_assert_uint_eq(test_ioctl_flags, 0);
+}
+END_TEST
+
+START_TEST(reply_by_kernel)
+{
+	struct tramp_in in = { .dev = FD_EINTR };
+	struct checked k = {
+		.fn = tr->reply,
+		.a = { (uintptr_t)&blocks[0], (uintptr_t)&in, -5, 6 },
+	};
+
+	/* The word is not what the caller has set: the call was handed over. */
+	blocks[0].word = RPAL_ST_LAZY;
+	blocks[0].caller = (uintptr_t)&blocks[1];
+	blocks[0].caller_word = blocks[1].call_word;
+	checked(&k);
+	ck_assert_int_eq(k.rax, -EINTR);
+	ck_assert_uint_eq(k.bad, 0);
+	ck_assert_uint_eq(test_ioctl_flags, RPAL_WAIT_REPLY);
+	ck_assert_int_eq(blocks[0].status, -5);
+	ck_assert_int_eq(blocks[0].result, 6);
+}
+END_TEST
+
+static bool in_frames(const void *fn)
+{
+	int i;
+
+	for (i = 0; i < nr_frames; i++)
+		if ((const char *)frames[i] >= (const char *)fn &&
+		    (const char *)frames[i] < (const char *)fn + 400)
+			return true;
+	return false;
+}
+
+/* In a procedure one sees who serves, not who calls. */
+START_TEST(unwinding)
+{
+	void *warm[4];
+
+	backtrace(warm, 4);	/* loads the unwinder */
+	start(1);
+	ck_assert_int_gt(do_call(0, 1, TRACE, 0).result, 3);
+	ck_assert(in_frames(receiver));
+	ck_assert(in_frames(serve));
+	ck_assert(!in_frames(do_call));
+}
+END_TEST
+
+/* The kernel's view: ranges in order, without holes where none may be. */
+START_TEST(ranges)
+{
+	static const struct tramp *const sets[] = { &rpal_tramp_pk, &rpal_tramp_nopk };
+	const struct rpal_ranges *r = &sets[_i]->ranges;
+
+	ck_assert_uint_lt(r->open_start, r->enter_start);
+	ck_assert_uint_lt(r->enter_start, r->enter_end);
+	ck_assert_uint_lt(r->enter_end, r->open_end);
+	ck_assert_uint_lt(r->leave_start, r->leave_end);
+	ck_assert_uint_lt(r->home_start, r->home_end);
+	ck_assert(r->lazy_ip && r->wait_ip);
+	/* Right behind the claim: f0 4d 0f b1 0b, lock cmpxchg %r9, (%r11) */
+	ck_assert_mem_eq((void *)(r->enter_start - 5), "\xf0\x4d\x0f\xb1\x0b", 5);
+	/* The range of the return begins with the look at the word itself. */
+	ck_assert_mem_eq((void *)r->leave_start, "\x49\x33\x0b", 3);
+	if (_i == 0) {
+		ck_assert_mem_eq((void *)r->open_start, "\x0f\x01\xef", 3);
+		ck_assert_mem_eq((void *)(r->open_end - 3), "\x0f\x01\xef", 3);
+		ck_assert_mem_eq((void *)(r->home_end - 3), "\x0f\x01\xef", 3);
+	}
+}
+END_TEST
+
+/* Instructions of a round trip that cost most. */
+static int count(const char *from, const char *to, const char *code, size_t len)
+{
+	int n = 0;
+
+	for (; from + len <= to; from++)
+		n += !memcmp(from, code, len);
+	return n;
+}
+
+START_TEST(cost)
+{
+	const struct rpal_ranges *r = &rpal_tramp_pk.ranges;
+	const char *enter = (char *)r->open_start, *enter_end = (char *)r->enter_end;
+	const char *leave = (char *)rpal_tramp_pk.reply, *leave_end = (char *)r->leave_end;
+	const char *home = (char *)r->home_start, *home_end = (char *)r->lazy_ip;
+
+#define COUNT(code) (count(enter, enter_end, code, sizeof(code) - 1) + \
+		     count(leave, leave_end, code, sizeof(code) - 1) + \
+		     count(home, home_end, code, sizeof(code) - 1))
+	/* One WRPKRU more in the reply is only for calls that grant nothing. */
+	ck_assert_int_eq(COUNT("\x0f\x01\xef"), 3);
+	ck_assert_int_eq(COUNT("\xf0"), 2);
+	ck_assert_int_eq(COUNT("\xf3\x48\x0f\xae\xd0"), 2);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("trampoline");
+	Suite *s = suite_create("trampoline");
+	SRunner *sr;
+	int failed;
+
+	if (!(getauxval(AT_HWCAP2) & 2)) {
+		puts("skipped: no FSGSBASE here");
+		return 77;
+	}
+	suite_add_tcase(s, tc);
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_add_test(tc, call_and_return);
+	tcase_add_test(tc, nested);
+	tcase_add_test(tc, many_senders);
+	tcase_add_test(tc, cannot_claim);
+	tcase_add_test(tc, busy_in_call);
+	tcase_add_test(tc, scan);
+	tcase_add_test(tc, pending);
+	tcase_add_test(tc, ended_by_kernel);
+	tcase_add_test(tc, wait_ends);
+	tcase_add_test(tc, reply_by_kernel);
+	tcase_add_test(tc, unwinding);
+	tcase_add_loop_test(tc, ranges, 0, 2);
+	tcase_add_test(tc, cost);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
