@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#
+# Programs of tests/guest that are not built like the rest.
+
+GB_		:= $(B)/tests/guest
+GUEST_COMMON	:= $(call common,tests/guest)
+
+programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
+
+# The tests of memory use the kernel's interface alone, so that a fault of the
+# library is not taken for one of the module.
+GUEST_PLAIN	:= place placement refusals services sharing pkeys no-pkeys
+
+$(GUEST_PLAIN:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+# These start many short processes, which goes faster so.
+GUEST_STATIC	:=
+
+$(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
+	@mkdir -p $(@D)
+	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+$(B)/obj/tests/guest/static-placement.c.o: tests/guest/placement.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(PIE) -DSTATIC_PIE -Itests/guest -c -o $@ $<
+
+$(GB_)/static-placement: $(B)/obj/tests/guest/static-placement.c.o $(GUEST_COMMON)
+	@mkdir -p $(@D)
+	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+$(GB_)/tiny: tests/guest/tiny.S
+	@mkdir -p $(@D)
+	$(CC) -nostdlib -static-pie -o $@ $<
+
+$(GB_)/tiny-fixed: tests/guest/tiny.S
+	@mkdir -p $(@D)
+	$(CC) -nostdlib -static -no-pie -o $@ $<
