@@ -51,6 +51,7 @@ help:
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
 	@echo 'bench             what a call costs'
 	@echo 'style             checkpatch, sparse, shellcheck, clang-format'
+	@echo 'format            let clang-format put all but the module in order'
 	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
 	@echo 'modules_install   the module, for KVER'
 	@echo 'dkms-install      the module, for every kernel, through dkms'
@@ -234,6 +235,10 @@ stress:
 .PHONY: style
 style:
 	tests/vm/style
+
+.PHONY: format
+format:
+	tests/vm/style --fix
 
 # --- installing
 
