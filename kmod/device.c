@@ -78,9 +78,20 @@ static int do_register(struct rpal_file *file, union argument *arg)
 	return rpal_service_register(file, &arg->reg);
 }
 
+/* Nobody would know the key. */
+static void undo_register(struct rpal_file *file, union argument *arg)
+{
+	rpal_service_file_gone(file);
+}
+
 static int do_request(struct rpal_file *file, union argument *arg)
 {
 	return rpal_service_request(file, &arg->request);
+}
+
+static void undo_request(struct rpal_file *file, union argument *arg)
+{
+	rpal_service_release(file, &arg->request);
 }
 
 static int do_release(struct rpal_file *file, union argument *arg)
@@ -118,17 +129,19 @@ static int do_await(struct rpal_file *file, union argument *arg)
 	return rpal_wait_free(file, &arg->await);
 }
 
+/* undo: for what must not stand if its result cannot be told. */
 struct command {
 	unsigned int cmd;
 	int (*run)(struct rpal_file *file, union argument *arg);
+	void (*undo)(struct rpal_file *file, union argument *arg);
 };
 
 static const struct command commands[] = {
 	{ RPAL_IOC_QUERY, do_query },
 	{ RPAL_IOC_PLACE, do_place },
 	{ RPAL_IOC_SELF, do_self },
-	{ RPAL_IOC_REGISTER, do_register },
-	{ RPAL_IOC_REQUEST, do_request },
+	{ RPAL_IOC_REGISTER, do_register, undo_register },
+	{ RPAL_IOC_REQUEST, do_request, undo_request },
 	{ RPAL_IOC_RELEASE, do_release },
 	{ RPAL_IOC_PEER, do_peer },
 	{ RPAL_IOC_THREAD, do_thread },
@@ -190,7 +203,11 @@ static long rpal_ioctl(struct file *filp, unsigned int cmd, unsigned long uarg)
 	if (err || !(_IOC_DIR(cmd) & _IOC_READ))
 		return err;
 	arg.size = size;
-	return copy_to_user(user, &arg, min(size, known)) ? -EFAULT : 0;
+	if (!copy_to_user(user, &arg, min(size, known)))
+		return 0;
+	if (command->undo)
+		command->undo(file, &arg);
+	return -EFAULT;
 }
 
 static int rpal_mmap(struct file *filp, struct vm_area_struct *vma)

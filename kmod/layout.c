@@ -46,17 +46,22 @@ static unsigned long random_pages(u32 random, unsigned int bits)
 	return (unsigned long)(random & (BIT(bits) - 1)) << PAGE_SHIFT;
 }
 
+/*
+ * All keys count as allocated. None is left for the program to choose, which
+ * could be a peer's; and the own one may be used in mprotect().
+ */
+static void hold_all_keys(struct mm_struct *mm)
+{
+	WRITE_ONCE(mm->context.pkey_allocation_map, (u16)~0);
+}
+
 /* From here on everything carries the key, and the task may use it. */
 static void take_key(struct rpal_space *space, struct mm_struct *mm)
 {
 	if (!space->pkey)
 		return;
 	mm->def_flags |= (unsigned long)space->pkey << VM_PKEY_SHIFT;
-	/*
-	 * None is left for the program to allocate: a key that it chose could
-	 * be a peer's.
-	 */
-	mm->context.pkey_allocation_map = (u16)~0;
+	hold_all_keys(mm);
 	write_pkru(rpal_pkru_for(space->pkey));
 }
 
@@ -175,6 +180,7 @@ RPAL_CALLBACK(rpal_on_do_mprotect_pkey)
 
 	if (!space || !space->pkey || rpal_debug_no_pkey)
 		return;
+	hold_all_keys(current->mm);	/* the program may have freed some */
 	pkey = (int)regs->cx;
 	if (pkey == -1 || pkey == 0)
 		regs->cx = space->pkey;

@@ -100,13 +100,13 @@ static bool pending_read(u32 *flags, char *group)
 	return pending;
 }
 
+/* All that this task has asked for, on whatever file. */
 static void pending_consume(void)
 {
 	struct rpal_pending *pending;
 
 	spin_lock(&pending_lock);
-	pending = pending_find_locked();
-	if (pending)
+	while ((pending = pending_find_locked()))
 		pending_remove_locked(pending);
 	spin_unlock(&pending_lock);
 }

@@ -217,7 +217,7 @@ struct rpal_register {
  * RPAL_IOC_REQUEST. Errors: -ENXIO (caller is no service), -ENOENT (no service
  * has this key), -EINVAL (own key), -EALREADY (asked before), -EACCES (the
  * caller may not read the peer by the rules of ptrace), -ENOTUNIQ (both use
- * the same protection key), -EMLINK (too many links).
+ * the same protection key).
  *
  * The link exists from the moment when both have asked, in any order.
  *
