@@ -114,6 +114,12 @@ static void heap(void)
 
 static void big(void)
 {
+	/*
+	 * Searching upwards begins after a third of the slot, and an unlimited
+	 * stack has a quarter of it kept free.
+	 */
+	u64 large = strstr(test_arg, "unlimited") ? 60 * GB :
+		    strstr(test_arg, "legacy") ? 200 * GB : 300 * GB;
 	void *q[64], *p;
 	int n;
 
@@ -122,9 +128,9 @@ static void big(void)
 	*(char *)p = 1;
 	((char *)p)[3 * GB - 1] = 1;
 	munmap(p, 3 * GB);
-	p = map(NULL, 300 * GB, PROT_NONE, LAZY);
-	CHECK_IN(p, 300 * GB);
-	munmap(p, 300 * GB);
+	p = map(NULL, large, PROT_NONE, LAZY);
+	CHECK_IN(p, large);
+	munmap(p, large);
 	CHECK_NOMEM(map(NULL, 512 * GB, PROT_NONE, LAZY));
 	CHECK_NOMEM(map(NULL, 600 * GB, PROT_NONE, LAZY));
 	CHECK_NOMEM(map(NULL, 100 * 1024 * GB, PROT_NONE, LAZY));
@@ -141,9 +147,9 @@ static void big(void)
 	CHECK_IN(p, PAGE);
 	while (n--)
 		munmap(q[n], 16 * GB);
-	p = map(NULL, 300 * GB, PROT_NONE, LAZY);
-	CHECK_IN(p, 300 * GB);
-	munmap(p, 300 * GB);
+	p = map(NULL, large, PROT_NONE, LAZY);
+	CHECK_IN(p, large);
+	munmap(p, large);
 }
 
 static void kinds(void)
