@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -237,14 +238,16 @@ static int new_socket(void)
 /* Does the socket at this path belong to nobody any more? */
 static bool stale(const struct sockaddr_un *addr, socklen_t len)
 {
-	int fd = new_socket();
+	struct stat st;
 	bool refused;
+	int fd;
 
-	if (fd < 0 || !addr->sun_path[0]) {
-		if (fd >= 0)
-			close(fd);
+	/* Connecting to what is no socket is refused just the same. */
+	if (!addr->sun_path[0] || lstat(addr->sun_path, &st) || !S_ISSOCK(st.st_mode))
 		return false;
-	}
+	fd = new_socket();
+	if (fd < 0)
+		return false;
 	refused = connect(fd, (const struct sockaddr *)addr, len) && errno == ECONNREFUSED;
 	close(fd);
 	return refused;
