@@ -8,14 +8,14 @@
 #include <time.h>
 #include <x86intrin.h>
 
-#define DEMO_SOCKET	"@rpal-demo"
-#define DEMO_PROCEDURE	1
-#define DEMO_LEN	32
+#define DEMO_SOCKET    "@rpal-demo"
+#define DEMO_PROCEDURE 1
+#define DEMO_LEN       32
 
 /* The stamps and what is checked fill the 32 bytes that go each way. */
 struct demo_message {
-	uint64_t sent;		/* time stamp counter of the client */
-	uint64_t received;	/* the same at the server's; in the reply */
+	uint64_t sent;	   /* time stamp counter of the client */
+	uint64_t received; /* the same at the server's; in the reply */
 	uint64_t number;
 	uint64_t check;
 };

@@ -19,19 +19,19 @@
 
 #include "demo.h"
 
-#define WARM_UP	500
+#define WARM_UP 500
 #define PROBE	3000
 
 static int server, sock, epfd;
 static int errors;
 
 struct sample {
-	uint32_t one_way;	/* in ticks of the time stamp counter */
+	uint32_t one_way; /* in ticks of the time stamp counter */
 	uint32_t round_trip;
 };
 
 struct result {
-	double one_way_median, one_way_p99;	/* in nanoseconds */
+	double one_way_median, one_way_p99; /* in nanoseconds */
 	double median, p99;
 };
 

@@ -21,8 +21,7 @@ int main(void)
 {
 	int listener;
 
-	if (rpal_init(1, 0, NULL) < 0 ||
-	    rpal_export(1, count_words, NULL) ||
+	if (rpal_init(1, 0, NULL) < 0 || rpal_export(1, count_words, NULL) ||
 	    (listener = rpal_listen("/tmp/rpal-hello.sock")) < 0 ||
 	    rpal_accept(listener, -1, NULL) < 0) {
 		fprintf(stderr, "hello_server: %s\n", rpal_last_error());

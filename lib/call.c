@@ -12,8 +12,8 @@
 #define CALL_FLAGS (RPAL_CALL_NOWAIT | RPAL_CALL_GRANT_NONE | RPAL_CALL_GRANT_WRITE)
 
 /* A peer that is linked but has no receiver yet gets this long, in ms. */
-#define START_MS	2000
-#define START_STEP_MS	5
+#define START_MS      2000
+#define START_STEP_MS 5
 
 static struct procedure {
 	rpal_procedure_fn fn;
@@ -157,7 +157,7 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 	switch (ret) {
 	case RPAL_WAITED_EVENT:
 		return __atomic_load_n(&stopped, __ATOMIC_ACQUIRE) ? RPAL_SERVE_STOPPED :
-			RPAL_SERVE_EVENT;
+								     RPAL_SERVE_EVENT;
 	case RPAL_WAITED_TIMEOUT:
 		return RPAL_SERVE_TIMEOUT;
 	case -EINTR:
@@ -176,7 +176,7 @@ EXPORT void rpal_serve_stop(void)
 		return;
 	__atomic_store_n(&stopped, true, __ATOMIC_RELEASE);
 	if (write(rpal_state.stop_fd, &one, sizeof(one)) < 0)
-		return;		/* full: readable as well */
+		return; /* full: readable as well */
 }
 
 /* ----------------------------------------------------------------- calling */
@@ -199,8 +199,7 @@ static bool reachable(int peer, const void *arg, size_t len)
 	       (slot == rpal_state.slot || slot == (unsigned int)peer);
 }
 
-static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len,
-		      unsigned int flags)
+static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len, unsigned int flags)
 {
 	if (unlikely(flags & ~CALL_FLAGS ||
 		     (flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE)))
@@ -208,7 +207,8 @@ static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len,
 	if (unlikely(thr->depth >= RPAL_MAX_DEPTH))
 		return rpal_failf(-ELOOP, "calls can be nested %d deep", RPAL_MAX_DEPTH);
 	if (unlikely(len && !reachable(id, arg, len)))
-		return rpal_fail(-EFAULT, "the argument lies where the peer cannot reach it: use "
+		return rpal_fail(-EFAULT,
+				 "the argument lies where the peer cannot reach it: use "
 				 "memory of this process that is not mapped below 512 GiB");
 	return 0;
 }
@@ -305,17 +305,21 @@ static int call_failed(int ret, int id, uint32_t procedure)
 	case -ENOENT:
 		return rpal_failf(ret, "service %d exports no procedure %u", id, procedure);
 	case -EPIPE:
-		return rpal_failf(ret, "service %d has ended, has released the link, or its thread "
-				  "died in the procedure", id);
+		return rpal_failf(ret,
+				  "service %d has ended, has released the link, or its thread "
+				  "died in the procedure",
+				  id);
 	case -ECONNREFUSED:
-		return rpal_failf(ret, "service %d has no receiver thread: one must call "
-				  "rpal_serve()", id);
+		return rpal_failf(ret,
+				  "service %d has no receiver thread: one must call "
+				  "rpal_serve()",
+				  id);
 	case -EAGAIN:
 		return rpal_fail(ret, "all receivers are busy; try again, or call without "
-				 "RPAL_CALL_NOWAIT");
+				      "RPAL_CALL_NOWAIT");
 	case -EBUSY:
 		return rpal_fail(ret, "a signal handler has interrupted this thread's call and "
-				 "cannot call itself");
+				      "cannot call itself");
 	}
 	return rpal_failf(-EPROTO, "service %d has answered nonsense (%d)", id, ret);
 }
@@ -341,7 +345,7 @@ static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsi
 			return 0;
 		}
 		if (r.status == -EAGAIN)
-			continue;	/* stopped before it began */
+			continue; /* stopped before it began */
 		if (r.status != -T_MISS)
 			break;
 		do
@@ -384,8 +388,8 @@ EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t
 	c.len = len;
 	c.what = TRAMP_WHAT(procedure, flags, thr->depth + 1);
 	c.pkru = rpal_pkru_for(rpal_state.pkey, link.pkey, flags);
-	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ?
-		     rpal_pkru_for(rpal_state.pkey, link.pkey, 0) : c.pkru;
+	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? rpal_pkru_for(rpal_state.pkey, link.pkey, 0) :
+						    c.pkru;
 	ret = call(thr, &link, service_id, flags, &c, &res);
 	if (unlikely(ret))
 		return call_failed(ret, service_id, procedure);

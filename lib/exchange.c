@@ -17,21 +17,21 @@
 
 #include "internal.h"
 
-#define RETRY_MS	10
-#define BACKLOG		64
+#define RETRY_MS 10
+#define BACKLOG	 64
 
 struct hello {
-	char magic[4];		/* "RPAL" */
+	char magic[4]; /* "RPAL" */
 	uint32_t version;
 	uint64_t key;
 };
 
 struct verdict {
-	char magic[4];		/* "link" */
-	int32_t result;		/* 0 or a negative errno */
+	char magic[4];	/* "link" */
+	int32_t result; /* 0 or a negative errno */
 };
 
-#define VERSION	1
+#define VERSION 1
 
 /* --- time */
 
@@ -149,7 +149,7 @@ static int swap_keys(int sock, int64_t end, uint64_t *key)
 		return ret;
 	if (memcmp(its.magic, mine.magic, sizeof(its.magic)) || its.version != VERSION)
 		return rpal_fail(-EPROTO, "the other end of the socket does not speak the key "
-				 "exchange of this librpal");
+					  "exchange of this librpal");
 	*key = its.key;
 	return 0;
 }
@@ -166,9 +166,10 @@ static int swap_verdicts(int sock, int64_t end, int result)
 		return ret;
 	if (memcmp(its.magic, mine.magic, sizeof(its.magic)))
 		return rpal_fail(-EPROTO, "the other end of the socket does not keep to the key "
-				 "exchange");
+					  "exchange");
 	if (its.result)
-		return rpal_failf(-EREMOTEIO, "the peer cannot link: %s", rpal_strerror(its.result));
+		return rpal_failf(-EREMOTEIO, "the peer cannot link: %s",
+				  rpal_strerror(its.result));
 	return 0;
 }
 
@@ -184,7 +185,7 @@ static int exchange(int sock, int64_t end)
 	/* Linked by another socket before: fine. */
 	ret = swap_verdicts(sock, end, asked == -EALREADY ? 0 : asked);
 	if (asked && asked != -EALREADY)
-		return asked;	/* with its sentence, unless the socket failed, too */
+		return asked; /* with its sentence, unless the socket failed, too */
 	if (ret) {
 		/* A request that the peer does not return is taken back. */
 		if (!asked) {

@@ -12,11 +12,11 @@
 #include "internal.h"
 
 #ifndef HWCAP2_FSGSBASE
-#define HWCAP2_FSGSBASE	(1 << 1)
+#define HWCAP2_FSGSBASE (1 << 1)
 #endif
 
 /* CPUID 7, ECX: the kernel has turned protection keys on. */
-#define CPUID7_OSPKE	(1U << 4)
+#define CPUID7_OSPKE (1U << 4)
 
 struct rpal_state rpal_state = { .fd = -1, .stop_fd = -1 };
 
@@ -58,11 +58,11 @@ static int open_device(int *fd)
 	case ENXIO:
 	case ENODEV:
 		return rpal_fail(RPAL_ERR_RPALFILE_OPS, "there is no " RPAL_DEVICE
-				 ": load the module with 'modprobe rpal'");
+							": load the module with 'modprobe rpal'");
 	case EACCES:
 	case EPERM:
 		return rpal_fail(RPAL_ERR_RPALFILE_OPS, "no permission to open " RPAL_DEVICE
-				 ": add this user to the group rpal");
+							": add this user to the group rpal");
 	}
 	return rpal_failf(RPAL_ERR_RPALFILE_OPS, "cannot open " RPAL_DEVICE ": %s",
 			  strerror(errno));
@@ -74,13 +74,15 @@ static int check_module(int fd)
 	int ret = do_ioctl(fd, RPAL_IOC_QUERY, &query);
 
 	if (ret)
-		return rpal_failf(RPAL_ERR_GET_CAP_VERSION, RPAL_DEVICE " does not answer (%s): "
-				  "is it of another rpal release?", strerror(-ret));
+		return rpal_failf(RPAL_ERR_GET_CAP_VERSION,
+				  RPAL_DEVICE " does not answer (%s): "
+					      "is it of another rpal release?",
+				  strerror(-ret));
 	if (query.abi_major != RPAL_ABI_MAJOR || query.block_size != RPAL_BLOCK_SIZE)
-		return rpal_failf(RPAL_ERR_GET_CAP_VERSION, "the module speaks version %u.%u, this "
+		return rpal_failf(RPAL_ERR_GET_CAP_VERSION,
+				  "the module speaks version %u.%u, this "
 				  "library %u.%u: install both from one release",
-				  query.abi_major, query.abi_minor, RPAL_ABI_MAJOR,
-				  RPAL_ABI_MINOR);
+				  query.abi_major, query.abi_minor, RPAL_ABI_MAJOR, RPAL_ABI_MINOR);
 	return 0;
 }
 
@@ -92,14 +94,18 @@ static int check_placed(int fd, struct rpal_self *self)
 	self->size = sizeof(*self);
 	ret = do_ioctl(fd, RPAL_IOC_SELF, self);
 	if (ret)
-		return rpal_failf(RPAL_ERR_GET_CAP_VERSION, "cannot ask where this process "
-				  "lives: %s", strerror(-ret));
+		return rpal_failf(RPAL_ERR_GET_CAP_VERSION,
+				  "cannot ask where this process "
+				  "lives: %s",
+				  strerror(-ret));
 	if (self->state & RPAL_SELF_HEIR)
-		return rpal_fail(RPAL_ERR_RPAL_DISABLED, "this process was forked from a placed "
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was forked from a placed "
 				 "one and has no slot of its own: let it execute a program by "
 				 "'rpal run'");
 	if (!(self->state & RPAL_SELF_PLACED))
-		return rpal_fail(RPAL_ERR_RPAL_DISABLED, "this process was not placed when it was "
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was not placed when it was "
 				 "started: start it with 'rpal run -- PROGRAM', or mark the program "
 				 "once with 'rpal mark PROGRAM', or link it with "
 				 "`pkg-config --libs rpal-placed`");
@@ -116,13 +122,15 @@ static bool cpu_has_keys(void)
 static int check_cpu(const struct rpal_self *self, int flags)
 {
 	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
-		return rpal_fail(RPAL_HARDWARE_NOTSUPPORT, "programs cannot use FSGSBASE here: "
+		return rpal_fail(RPAL_HARDWARE_NOTSUPPORT,
+				 "programs cannot use FSGSBASE here: "
 				 "that needs a CPU that has it and a kernel not started with "
 				 "nofsgsbase");
 	if (self->pkey && cpu_has_keys())
 		return 0;
 	if (!(flags & RPAL_INIT_NO_PKEYS))
-		return rpal_fail(RPAL_HARDWARE_NOTSUPPORT, "no protection keys guard this process: "
+		return rpal_fail(RPAL_HARDWARE_NOTSUPPORT,
+				 "no protection keys guard this process: "
 				 "use a CPU that has them (pku and ospke in /proc/cpuinfo), or "
 				 "accept that linked processes can overwrite each other, with "
 				 "RPAL_INIT_NO_PKEYS");
@@ -140,12 +148,14 @@ static int do_register(int fd, int nr, struct rpal_state *st)
 	ret = do_ioctl(fd, RPAL_IOC_REGISTER, &reg);
 	if (ret == -EBUSY)
 		return rpal_fail(RPAL_ERR_ENABLE_SERVICE, "this process is a service already, by "
-				 "another copy of librpal: link only one");
+							  "another copy of librpal: link only one");
 	if (ret == -ENOMEM)
 		return rpal_fail(RPAL_ERR_NOMEM, "the kernel has no memory for a service");
 	if (ret)
-		return rpal_failf(RPAL_ERR_ENABLE_SERVICE, "the module refuses to make this "
-				  "process a service: %s", strerror(-ret));
+		return rpal_failf(RPAL_ERR_ENABLE_SERVICE,
+				  "the module refuses to make this "
+				  "process a service: %s",
+				  strerror(-ret));
 	st->id = reg.id;
 	st->key = reg.key;
 	st->area_size = reg.area_size;
@@ -193,7 +203,7 @@ static int start(int nr, int flags)
 out:
 	if (st.stop_fd >= 0)
 		close(st.stop_fd);
-	close(st.fd);	/* a registration ends with its file */
+	close(st.fd); /* a registration ends with its file */
 	return ret;
 }
 
@@ -235,7 +245,7 @@ EXPORT int rpal_init(int nr_rpalthread, int flags, rpal_error_code_t *error)
 	pthread_mutex_lock(&lock);
 	if (rpal_state.up)
 		ret = rpal_fail(RPAL_ERR_ENABLE_SERVICE, "this process is a service already; "
-				"rpal_exit() ends it");
+							 "rpal_exit() ends it");
 	else
 		ret = start(nr_rpalthread, flags);
 	pthread_mutex_unlock(&lock);
@@ -307,7 +317,8 @@ EXPORT status_t rpal_get_service_key(uint64_t *key)
 	if (!key)
 		return rpal_fail(RPAL_FAILURE, "a place for the key is needed");
 	if (!rpal_up())
-		return rpal_fail(RPAL_FAILURE, "this process is no service; call rpal_init() first");
+		return rpal_fail(RPAL_FAILURE,
+				 "this process is no service; call rpal_init() first");
 	*key = rpal_state.key;
 	return RPAL_SUCCESS;
 }

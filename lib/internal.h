@@ -13,16 +13,16 @@
 
 #include "tramp.h"
 
-#define EXPORT		__attribute__((visibility("default")))
-#define likely(x)	__builtin_expect(!!(x), 1)
-#define unlikely(x)	__builtin_expect(!!(x), 0)
+#define EXPORT	    __attribute__((visibility("default")))
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 /* These variables are read on each call: no function call to find them. */
-#define TLS		static __thread __attribute__((tls_model("initial-exec")))
+#define TLS static __thread __attribute__((tls_model("initial-exec")))
 
-#define RPAL_DEVICE	"/dev/rpal"
+#define RPAL_DEVICE "/dev/rpal"
 
 /* Services have the numbers of their slots. */
-#define MAX_ID		RPAL_MAX_SLOT
+#define MAX_ID RPAL_MAX_SLOT
 
 /* --- error.c */
 

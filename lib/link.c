@@ -89,7 +89,8 @@ static int look(uint64_t key, int *id, unsigned int *state, struct rpal_link *li
 	link->nr = peer.nr_receivers;
 	link->pkey = peer.pkey;
 	*state = peer.state & RPAL_LINK_LINKED && peer.area ? LINKED :
-		 peer.state & RPAL_LINK_ASKED ? ASKED : NONE;
+		 peer.state & RPAL_LINK_ASKED		    ? ASKED :
+							      NONE;
 	return 0;
 }
 
@@ -131,8 +132,10 @@ int rpal_link_get(int id, struct rpal_link *link)
 	case GONE:
 		return rpal_failf(-EPIPE, "service %d has ended or has released the link", id);
 	}
-	return rpal_failf(-ESRCH, "service %d was not asked for; rpal_request_service() or "
-			  "rpal_exchange() comes first", id);
+	return rpal_failf(-ESRCH,
+			  "service %d was not asked for; rpal_request_service() or "
+			  "rpal_exchange() comes first",
+			  id);
 }
 
 int rpal_link_check(int id, uint64_t key)
@@ -153,7 +156,7 @@ static int refused(int err)
 	switch (err) {
 	case -ENOENT:
 		return rpal_fail(err, "no service has this key; its process has ended, or the key "
-				 "was not passed on rightly");
+				      "was not passed on rightly");
 	case -EINVAL:
 		return rpal_fail(err, "this is the process's own key");
 	case -EALREADY:
@@ -161,11 +164,11 @@ static int refused(int err)
 	case -EACCES:
 	case -EPERM:
 		return rpal_fail(err, "this process may not read the other's memory: both must "
-				 "belong to the same user, and neither may have made itself "
-				 "undumpable");
+				      "belong to the same user, and neither may have made itself "
+				      "undumpable");
 	case -ENOTUNIQ:
 		return rpal_fail(err, "both services have the same protection key: start them with "
-				 "'rpal run --group NAME' and one name");
+				      "'rpal run --group NAME' and one name");
 	case -EMLINK:
 		return rpal_fail(err, "too many links; 'rpal status' shows the limit");
 	}
@@ -202,7 +205,8 @@ EXPORT status_t rpal_release_service(uint64_t key)
 	int id, ret;
 
 	if (!rpal_up())
-		return rpal_fail(RPAL_FAILURE, "this process is no service; call rpal_init() first");
+		return rpal_fail(RPAL_FAILURE,
+				 "this process is no service; call rpal_init() first");
 	pthread_mutex_lock(&lock);
 	for (id = 1; id <= MAX_ID; id++)
 		if (entries[id].state != NONE && entries[id].link.key == key)

@@ -4,9 +4,9 @@
 
 #define NO_ACCESS	1U
 #define NO_WRITE	2U
-#define BITS(bits, key)	((uint32_t)(bits) << 2 * (key))
+#define BITS(bits, key) ((uint32_t)(bits) << 2 * (key))
 /* Everything closed but key 0, as at the start of each thread. */
-#define ALL_CLOSED	0x55555554U
+#define ALL_CLOSED 0x55555554U
 
 uint32_t rpal_pkru_read(void)
 {
@@ -71,7 +71,7 @@ EXPORT status_t rpal_copy_finish(void)
 
 	if (!thr || !thr->opened)
 		return rpal_fail(RPAL_FAILURE, "rpal_copy_prepare() has opened "
-				 "nothing in this thread");
+					       "nothing in this thread");
 	if (rpal_state.pkeys) {
 		for (key = 1; key < 16; key++)
 			if (thr->opened & 1U << key)

@@ -27,8 +27,8 @@
 
 #include <linux/rpal.h>
 
-#define GUARD		"RPAL_PLACED_EXEC"
-#define SELF_EXE	"/proc/self/exe"
+#define GUARD	 "RPAL_PLACED_EXEC"
+#define SELF_EXE "/proc/self/exe"
 
 /* Where the program's ELF header is in memory; from the linker. */
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
@@ -38,8 +38,8 @@ static const char *name = "?";
 
 static void complain(const char *what, const char *why)
 {
-	dprintf(STDERR_FILENO, "%s: not placed for RPAL: %s%s%s\n", name, what,
-		why ? ": " : "", why ? why : "");
+	dprintf(STDERR_FILENO, "%s: not placed for RPAL: %s%s%s\n", name, what, why ? ": " : "",
+		why ? why : "");
 }
 
 static int place(int fd)
@@ -105,7 +105,8 @@ static void again(int fd, char **argv, char **envp)
 	}
 	if (place(fd)) {
 		complain(errno == EOPNOTSUPP ? "this CPU has no protection keys" :
-			 "the module refuses", errno == EOPNOTSUPP ? NULL : strerror(errno));
+					       "the module refuses",
+			 errno == EOPNOTSUPP ? NULL : strerror(errno));
 		return;
 	}
 	while (envp[n])
@@ -159,5 +160,5 @@ static void rpal_placed(int argc, char **argv, char **envp)
 	errno = saved;
 }
 
-__attribute__((section(".preinit_array"), used))
-static void (*const start)(int, char **, char **) = rpal_placed;
+__attribute__((section(".preinit_array"), used)) static void (*const start)(int, char **,
+									    char **) = rpal_placed;

@@ -21,8 +21,7 @@ struct rpal_thr *rpal_thr_self(void)
 	struct rpal_thr *thr = self;
 
 	if (likely(thr && thr->block &&
-		   thr->epoch == __atomic_load_n(&rpal_state.epoch, __ATOMIC_RELAXED) &&
-		   rpal_up()))
+		   thr->epoch == __atomic_load_n(&rpal_state.epoch, __ATOMIC_RELAXED) && rpal_up()))
 		return thr;
 	return NULL;
 }
@@ -35,7 +34,7 @@ struct rpal_thr *rpal_thr_self(void)
  * the C library then asks the kernel where it wants to know the CPU.
  */
 #ifdef RSEQ_SIG
-#define RSEQ_UNREGISTER	1	/* RSEQ_FLAG_UNREGISTER */
+#define RSEQ_UNREGISTER 1 /* RSEQ_FLAG_UNREGISTER */
 
 static int rseq(unsigned int len, int flags)
 {
@@ -142,21 +141,23 @@ static int refused(int err, unsigned int role)
 	switch (err) {
 	case -ENOSPC:
 		if (receiver)
-			return rpal_failf(err, "all %u receivers that rpal_init() was asked for "
-					  "are taken; ask for more", rpal_state.nr_receivers);
+			return rpal_failf(err,
+					  "all %u receivers that rpal_init() was asked for "
+					  "are taken; ask for more",
+					  rpal_state.nr_receivers);
 		return rpal_failf(err, "all %u threads that one service can register are taken",
 				  RPAL_MAX_SENDERS);
 	case -EBUSY:
 		return rpal_fail(err, "the thread has restartable sequences (rseq) of another "
-				 "library than the C library; start the program with them "
-				 "turned off");
+				      "library than the C library; start the program with them "
+				      "turned off");
 	case -EOPNOTSUPP:
 		return rpal_fail(err, "threads with a user shadow stack, AMX or syscall user "
-				 "dispatch cannot call or be called; turn it off for this "
-				 "program");
+				      "dispatch cannot call or be called; turn it off for this "
+				      "program");
 	case -EPERM:
 		return rpal_fail(err, "this process was forked from the service and is none "
-				 "itself");
+				      "itself");
 	}
 	return rpal_failf(err, "the thread cannot be registered: %s", strerror(-err));
 }
@@ -241,8 +242,8 @@ static int drop_role(unsigned int role)
 	int ret;
 
 	if (!thr || !(thr->roles & role))
-		return rpal_fail(-ENXIO, role == RPAL_THREAD_SENDER ?
-				 "the thread is no sender" : "the thread is no receiver");
+		return rpal_fail(-ENXIO, role == RPAL_THREAD_SENDER ? "the thread is no sender" :
+								      "the thread is no receiver");
 	if (thr->depth)
 		return rpal_fail(-EBUSY, "the thread is in a call");
 	if (thr->roles == role) {

@@ -59,6 +59,7 @@ _Static_assert(EBUSY == E_BUSY && EPIPE == E_PIPE, "errno");
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
+/* clang-format off */
 #define TRAMP(set)							\
 HIDDEN struct tramp_ret rpal_##set##_call(struct rpal_block *,		\
 					  const struct tramp_call *);	\
@@ -90,6 +91,7 @@ const struct tramp rpal_tramp_##set = {					\
 		.wait_ip = (uintptr_t)rpal_##set##_wait_ip,		\
 	},								\
 }
+/* clang-format on */
 
 TRAMP(pk);
 TRAMP(nopk);

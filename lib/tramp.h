@@ -11,9 +11,9 @@
 /* The procedure's number and what goes with it, in one register. */
 #define TRAMP_WHAT(proc, flags, depth) \
 	((uint32_t)(proc) | (uint64_t)(uint8_t)(flags) << 32 | (uint64_t)(depth) << 40)
-#define TRAMP_PROC(what)	((uint32_t)(what))
-#define TRAMP_FLAGS(what)	((uint8_t)((what) >> 32))
-#define TRAMP_DEPTH(what)	((uint8_t)((what) >> 40))
+#define TRAMP_PROC(what)  ((uint32_t)(what))
+#define TRAMP_FLAGS(what) ((uint8_t)((what) >> 32))
+#define TRAMP_DEPTH(what) ((uint8_t)((what) >> 40))
 
 /**
  * struct tramp_call - a call to be made, or a search for a receiver
@@ -83,13 +83,13 @@ struct tramp {
 	struct tramp_ret (*call)(struct rpal_block *own, const struct tramp_call *c);
 	struct tramp_ret (*scan)(struct rpal_block *own, const struct tramp_call *c);
 	int64_t (*wait)(struct rpal_block *own, struct tramp_in *in);
-	int64_t (*reply)(struct rpal_block *own, struct tramp_in *in,
-			 int64_t status, int64_t result);
+	int64_t (*reply)(struct rpal_block *own, struct tramp_in *in, int64_t status,
+			 int64_t result);
 	struct rpal_ranges ranges;
 };
 
-extern const struct tramp rpal_tramp_pk;	/* with protection keys */
-extern const struct tramp rpal_tramp_nopk;	/* without */
+extern const struct tramp rpal_tramp_pk;   /* with protection keys */
+extern const struct tramp rpal_tramp_nopk; /* without */
 
 /* ioctl(fd, cmd, arg), for the trampolines only; a negative errno on failure. */
 long rpal_tr_ioctl(int fd, unsigned long cmd, void *arg);

@@ -58,13 +58,12 @@ static enum elf_verdict no(struct elf_info *info, const char *fmt, ...)
 
 static const char *sanitizer_of(const char *name)
 {
-	static const struct { const char *prefix, *what; } known[] = {
-		{ "libasan.so", "AddressSanitizer" },
-		{ "libtsan.so", "ThreadSanitizer" },
-		{ "libhwasan.so", "HWAddressSanitizer" },
-		{ "__asan_init", "AddressSanitizer" },
-		{ "__tsan_init", "ThreadSanitizer" },
-		{ "__msan_init", "MemorySanitizer" },
+	static const struct {
+		const char *prefix, *what;
+	} known[] = {
+		{ "libasan.so", "AddressSanitizer" },	  { "libtsan.so", "ThreadSanitizer" },
+		{ "libhwasan.so", "HWAddressSanitizer" }, { "__asan_init", "AddressSanitizer" },
+		{ "__tsan_init", "ThreadSanitizer" },	  { "__msan_init", "MemorySanitizer" },
 	};
 	size_t i;
 
@@ -121,8 +120,7 @@ static const char *in_symbols(const struct image *im, const Elf64_Shdr *tab, uin
 	return NULL;
 }
 
-static void look_for_sanitizers(const struct image *im, const Elf64_Ehdr *eh,
-				struct elf_info *info)
+static void look_for_sanitizers(const struct image *im, const Elf64_Ehdr *eh, struct elf_info *info)
 {
 	const Elf64_Shdr *s, *strings;
 	const char *what = NULL;
@@ -139,11 +137,13 @@ static void look_for_sanitizers(const struct image *im, const Elf64_Ehdr *eh,
 		if (!strings)
 			continue;
 		what = s->sh_type == SHT_DYNAMIC ? in_needed(im, s, strings->sh_offset) :
-		       in_symbols(im, s, strings->sh_offset);
+						   in_symbols(im, s, strings->sh_offset);
 	}
 	if (what)
-		snprintf(info->warning, sizeof(info->warning), "it is built with %s, which needs "
-			 "addresses that a placed program does not have", what);
+		snprintf(info->warning, sizeof(info->warning),
+			 "it is built with %s, which needs "
+			 "addresses that a placed program does not have",
+			 what);
 }
 
 /* --- the checks */
@@ -184,7 +184,7 @@ enum elf_verdict elf_check_image(const void *p, size_t size, struct elf_info *in
 		return no(info, "it is a program for another machine than x86-64");
 	if (eh->e_type == ET_EXEC)
 		return no(info, "it is not position-independent; build it with -fPIE -pie "
-			  "(Go: -buildmode=pie)");
+				"(Go: -buildmode=pie)");
 	if (eh->e_type != ET_DYN)
 		return no(info, "it is no program but an object file or a core dump");
 	look_for_sanitizers(&im, eh, info);

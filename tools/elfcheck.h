@@ -7,14 +7,14 @@
 #include <stddef.h>
 
 /* The marker lies in bytes of e_ident that nobody uses. */
-#define MARK_OFFSET	12
-#define MARK		"RPAL"
-#define MARK_LEN	4
+#define MARK_OFFSET 12
+#define MARK	    "RPAL"
+#define MARK_LEN    4
 
 enum elf_verdict {
-	ELF_YES,		/* can be placed */
-	ELF_NO,			/* cannot; why says so */
-	ELF_ERROR,		/* cannot be read; why says so */
+	ELF_YES,   /* can be placed */
+	ELF_NO,	   /* cannot; why says so */
+	ELF_ERROR, /* cannot be read; why says so */
 };
 
 /**

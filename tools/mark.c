@@ -34,7 +34,8 @@ static void help(FILE *to)
 	      "1 no, 2 it cannot be read.\n"
 	      "\n"
 	      "  -r, --remove\n"
-	      "  -h, --help\n", to);
+	      "  -h, --help\n",
+	      to);
 }
 
 static int copy(int from, int to)
@@ -130,13 +131,14 @@ static int mark_one(const char *path, bool mark)
 		return -1;
 	case ELF_NO:
 		if (!mark && info.marked)
-			break;		/* whatever it is, away with it */
+			break; /* whatever it is, away with it */
 		complain("%s cannot be placed: %s", path, info.why);
 		return -1;
 	case ELF_YES:
 		if (info.script) {
 			complain("%s is a script; start it with 'rpal run', or mark its "
-				 "interpreter %s", path, info.interpreter);
+				 "interpreter %s",
+				 path, info.interpreter);
 			return -1;
 		}
 		if (mark && info.warning[0])
@@ -152,11 +154,9 @@ static int mark_one(const char *path, bool mark)
 
 int cmd_mark(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "remove", no_argument, NULL, 'r' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
+	static const struct option options[] = { { "remove", no_argument, NULL, 'r' },
+						 { "help", no_argument, NULL, 'h' },
+						 {} };
 	bool mark = true;
 	int c, ret = 0;
 
@@ -211,10 +211,7 @@ static int check_one(const char *path)
 
 int cmd_check(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
+	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, {} };
 	int c, one, ret = 0;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {

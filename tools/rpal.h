@@ -5,13 +5,13 @@
 
 #include <linux/rpal.h>
 
-#define DEVICE	"/dev/rpal"
+#define DEVICE "/dev/rpal"
 
 /* Exit statuses: like env(1) and timeout(1) for "run". */
-#define EXIT_OWN	125	/* the tool itself failed */
-#define EXIT_CANNOT	126	/* found, but cannot be executed */
-#define EXIT_MISSING	127	/* not found */
-#define EXIT_USAGE	2
+#define EXIT_OWN     125 /* the tool itself failed */
+#define EXIT_CANNOT  126 /* found, but cannot be executed */
+#define EXIT_MISSING 127 /* not found */
+#define EXIT_USAGE   2
 
 int cmd_run(int argc, char **argv);
 int cmd_mark(int argc, char **argv);

@@ -26,7 +26,8 @@ static void help(FILE *to)
 	      "  -h, --help\n"
 	      "\n"
 	      "The exit status is the program's; 125 if rpal itself failed, 126 if the\n"
-	      "program cannot be executed or placed, 127 if it was not found.\n", to);
+	      "program cannot be executed or placed, 127 if it was not found.\n",
+	      to);
 }
 
 /* As execvp() does, but we have to know the file to explain a failure. */
@@ -89,10 +90,12 @@ static void explain(const char *path, int err)
 			complain("%s cannot be placed: %s", path, why);
 		else if (err == EPERM)
 			complain("%s cannot be placed: it changes its user, group or "
-				 "capabilities when it is executed", path);
+				 "capabilities when it is executed",
+				 path);
 		else
 			complain("%s cannot be placed: it is no 64-bit position-independent "
-				 "program", path);
+				 "program",
+				 path);
 		break;
 	case ENOSPC:
 		complain("%s cannot be placed: no slot is free; 'rpal ps' shows who has them",
@@ -100,11 +103,13 @@ static void explain(const char *path, int err)
 		break;
 	case ENOTUNIQ:
 		complain("%s cannot be placed: each protection key is in use within the group; "
-			 "use another group", path);
+			 "use another group",
+			 path);
 		break;
 	case EOPNOTSUPP:
 		complain("%s cannot be placed: this CPU has no protection keys (--no-pkeys goes "
-			 "on without, if the module allows it)", path);
+			 "on without, if the module allows it)",
+			 path);
 		break;
 	case ENOMEM:
 		complain("%s cannot be placed: out of memory", path);
@@ -128,9 +133,10 @@ static int place(int fd, const char *group, bool no_pkeys)
 		req.flags |= RPAL_PLACE_NO_PKEYS;
 	ret = ask(fd, RPAL_IOC_PLACE, &req);
 	if (ret == -EOPNOTSUPP)
-		complain("this CPU has no protection keys%s", no_pkeys ?
-			 ", and the module does not allow to go on without (parameter "
-			 "allow_no_pkeys)" : "; --no-pkeys goes on without");
+		complain("this CPU has no protection keys%s",
+			 no_pkeys ? ", and the module does not allow to go on without (parameter "
+				    "allow_no_pkeys)" :
+				    "; --no-pkeys goes on without");
 	else if (ret)
 		complain("the module refuses to place a program: %s", strerror(-ret));
 	return ret;
@@ -174,12 +180,10 @@ static int start(char **argv, const char *group, bool no_pkeys)
 
 int cmd_run(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "group", required_argument, NULL, 'g' },
-		{ "no-pkeys", no_argument, NULL, 'n' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
+	static const struct option options[] = { { "group", required_argument, NULL, 'g' },
+						 { "no-pkeys", no_argument, NULL, 'n' },
+						 { "help", no_argument, NULL, 'h' },
+						 {} };
 	const char *group = NULL;
 	bool no_pkeys = false;
 	int c;

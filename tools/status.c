@@ -11,7 +11,7 @@
 #define SERVICES "/sys/kernel/debug/rpal/services"
 
 #ifndef HWCAP2_FSGSBASE
-#define HWCAP2_FSGSBASE	(1 << 1)
+#define HWCAP2_FSGSBASE (1 << 1)
 #endif
 
 static const char *yes(unsigned long long bits)
@@ -27,7 +27,8 @@ static void show(const struct rpal_query *q)
 	else
 		printf("protection keys:      NO: linked services can overwrite each other; %s\n",
 		       q->features & RPAL_FEATURE_NO_PKEYS_OK ?
-		       "allowed with 'rpal run --no-pkeys'" : "the module does not allow that");
+			       "allowed with 'rpal run --no-pkeys'" :
+			       "the module does not allow that");
 	printf("FSGSBASE:             %s\n", yes(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE));
 	printf("page-table levels:    %s\n", q->features & RPAL_FEATURE_LA57 ? "5" : "4");
 	printf("page-table isolation: %s\n", yes(q->features & RPAL_FEATURE_PTI));
@@ -58,7 +59,8 @@ int cmd_status(int argc, char **argv)
 	struct rpal_query query = { .size = sizeof(query) };
 	int fd, ret;
 
-	ret = no_arguments(argc, argv, "usage: rpal status\n\n"
+	ret = no_arguments(argc, argv,
+			   "usage: rpal status\n\n"
 			   "Show what the module and this machine offer. Exit status: 0, or 1 if\n"
 			   "the module is not there or cannot be used.\n");
 	if (ret >= 0)
@@ -75,7 +77,8 @@ int cmd_status(int argc, char **argv)
 	show(&query);
 	if (query.abi_major != RPAL_ABI_MAJOR) {
 		complain("this tool was built for version %u: install tool and module from one "
-			 "release", RPAL_ABI_MAJOR);
+			 "release",
+			 RPAL_ABI_MAJOR);
 		return 1;
 	}
 	return 0;
@@ -88,9 +91,10 @@ int cmd_ps(int argc, char **argv)
 	FILE *f;
 	int ret;
 
-	ret = no_arguments(argc, argv, "usage: rpal ps\n\n"
-			   "Show the services and placed processes of all users, from\n"
-			   SERVICES ". For root only.\n");
+	ret = no_arguments(argc, argv,
+			   "usage: rpal ps\n\n"
+			   "Show the services and placed processes of all users, from\n" SERVICES
+			   ". For root only.\n");
 	if (ret >= 0)
 		return ret;
 	f = fopen(SERVICES, "r");

@@ -10,7 +10,7 @@
 
 #include <rpal/rpal.h>
 
-#define SOCKET	"@call-backtrace"
+#define SOCKET "@call-backtrace"
 
 struct trace {
 	void *frame[32];
@@ -52,7 +52,7 @@ static int server_role(void)
 	pthread_t thread;
 	int fd;
 
-	t.n = backtrace(t.frame, 4);	/* loads the unwinder */
+	t.n = backtrace(t.frame, 4); /* loads the unwinder */
 	init();
 	MUST(!rpal_export(1, trace, NULL));
 	MUST(!pthread_create(&thread, NULL, receiver, NULL));
@@ -77,7 +77,7 @@ static bool has(const struct trace *t, u64 from, u64 len)
 static int client_role(void)
 {
 	u64 receiver_at = test_recv_u64(TEST_FD_DRIVER), trace_at = test_recv_u64(TEST_FD_DRIVER);
-	struct trace t = { };
+	struct trace t = {};
 	struct rpal_self self;
 	int fd, id, i, err;
 	int64_t n;
@@ -98,11 +98,9 @@ static int client_role(void)
 	return 0;
 }
 
-static const struct test_role roles[] = {
-	{ "server", server_role },
-	{ "client", client_role },
-	{ }
-};
+static const struct test_role roles[] = { { "server", server_role },
+					  { "client", client_role },
+					  {} };
 
 int main(int argc, char **argv)
 {

@@ -13,33 +13,33 @@
 
 #include <rpal/rpal.h>
 
-#define PATH_A		"@call-basic-a"
-#define PATH_B		"@call-basic-b"
-#define PATH_C		"@call-basic-c"
-#define WAIT_MS		60000
+#define PATH_A	"@call-basic-a"
+#define PATH_B	"@call-basic-b"
+#define PATH_C	"@call-basic-c"
+#define WAIT_MS 60000
 
-#define CHECK_IS(expr, want) \
-	do { \
-		long is_ = (expr), want_ = (want); \
+#define CHECK_IS(expr, want)                                                      \
+	do {                                                                      \
+		long is_ = (expr), want_ = (want);                                \
 		CHECK(is_ == want_, "%s is %ld, not %ld (%s)", #expr, is_, want_, \
-		      rpal_last_error()); \
+		      rpal_last_error());                                         \
 	} while (0)
 
 enum {
-	P_SUM = 1,	/* of the bytes of the argument */
-	P_LOAD,		/* one access to the argument; the signal it gave */
+	P_SUM = 1, /* of the bytes of the argument */
+	P_LOAD,	   /* one access to the argument; the signal it gave */
 	P_STORE,
-	P_CODE,		/* what came with that signal */
-	P_STATE,	/* 1 if thread, control words and stack are right */
-	P_SPIN,		/* until the word at the argument is not 0 */
-	P_PID,		/* getpid() */
-	P_ADDRESS,	/* of a word of the server's */
+	P_CODE,	   /* what came with that signal */
+	P_STATE,   /* 1 if thread, control words and stack are right */
+	P_SPIN,	   /* until the word at the argument is not 0 */
+	P_PID,	   /* getpid() */
+	P_ADDRESS, /* of a word of the server's */
 	P_EXIT_THREAD,
-	P_CALLER,	/* what struct rpal_caller says */
-	P_BOUNCE,	/* calls the caller's service back, down to -ELOOP */
-	P_RELAY,	/* calls P_SUM of the other server */
-	P_CLOSE,	/* opens and closes the caller's memory, then answers */
-	P_HOLE,		/* exported and taken back */
+	P_CALLER, /* what struct rpal_caller says */
+	P_BOUNCE, /* calls the caller's service back, down to -ELOOP */
+	P_RELAY,  /* calls P_SUM of the other server */
+	P_CLOSE,  /* opens and closes the caller's memory, then answers */
+	P_HOLE,	  /* exported and taken back */
 };
 
 /* ------------------------------------------------------------------- server */
@@ -47,14 +47,14 @@ enum {
 static __thread int receiver;
 static __thread char *stack_low, *stack_high;
 static u64 word = 4711;
-static int other = -1;		/* the other server's id, for P_RELAY */
+static int other = -1; /* the other server's id, for P_RELAY */
 
 static void set_control(unsigned int n)
 {
 	u32 mxcsr = 0x1f80 | (n & 3) << 13;
 	uint16_t fcw = 0x37f & ~((n & 3) << 8);
 
-	asm volatile("ldmxcsr %0; fldcw %1" : : "m" (mxcsr), "m" (fcw));
+	asm volatile("ldmxcsr %0; fldcw %1" : : "m"(mxcsr), "m"(fcw));
 }
 
 static bool control_is(unsigned int n)
@@ -62,7 +62,7 @@ static bool control_is(unsigned int n)
 	uint16_t fcw;
 	u32 mxcsr;
 
-	asm volatile("stmxcsr %0; fnstcw %1" : "=m" (mxcsr), "=m" (fcw));
+	asm volatile("stmxcsr %0; fnstcw %1" : "=m"(mxcsr), "=m"(fcw));
 	return mxcsr == (0x1f80 | (n & 3) << 13) && fcw == (0x37f & ~((n & 3) << 8));
 }
 
@@ -99,8 +99,7 @@ static int64_t procedure(void *arg, size_t len, const struct rpal_caller *caller
 	case P_CODE:
 		return test_fault.code;
 	case P_STATE:
-		return receiver && control_is(receiver) && &here > stack_low &&
-			&here < stack_high;
+		return receiver && control_is(receiver) && &here > stack_low && &here < stack_high;
 	case P_SPIN:
 		while (!*(volatile int *)arg)
 			test_pause();
@@ -222,7 +221,7 @@ static int silent_role(void)
 
 /* ------------------------------------------------------------------- client */
 
-static int a, b, c;		/* the servers */
+static int a, b, c; /* the servers */
 static int b_sock;
 
 static void connect_a(void)
@@ -351,8 +350,10 @@ static void own_memory_afterwards(void)
 
 	test_begin("rights before and after are the same");
 	for (i = 0; i < 300; i++) {
-		result_of(a, P_STATE, NULL, 0, i % 3 == 0 ? 0 : i % 3 == 1 ?
-			  RPAL_CALL_GRANT_NONE : RPAL_CALL_GRANT_WRITE);
+		result_of(a, P_STATE, NULL, 0,
+			  i % 3 == 0 ? 0 :
+			  i % 3 == 1 ? RPAL_CALL_GRANT_NONE :
+				       RPAL_CALL_GRANT_WRITE);
 		if (!CHECK(pkru_read() == before, "PKRU is %x, was %x", pkru_read(), before))
 			break;
 	}
@@ -375,6 +376,7 @@ struct checked {
 
 void checked(struct checked *c);
 
+/* clang-format off */
 asm(
 "	.text\n"
 "checked:\n"
@@ -400,6 +402,7 @@ asm(
 "	pop	%r12\n	pop	%rbp\n	pop	%rbx\n"
 "	ret\n"
 );
+/* clang-format on */
 
 static void registers(void)
 {
@@ -480,7 +483,8 @@ static void nesting(void)
 	test_begin("calls in calls");
 	for (i = 0; i < 2000; i++, v++)
 		if (!CHECK(result_of(a, P_RELAY, &v, sizeof(v), 0) ==
-			   sum((unsigned char *)&v, sizeof(v)), "call %d", i))
+				   sum((unsigned char *)&v, sizeof(v)),
+			   "call %d", i))
 			break;
 	/* Back and forth between two services, as deep as it goes. */
 	r = result_of(a, P_BOUNCE, NULL, 0, 0);
@@ -517,7 +521,7 @@ static void *sum_thread(void *arg)
 /* b has one receiver. */
 static void busy(void)
 {
-	struct spinner s = { }, w[3] = { };
+	struct spinner s = {}, w[3] = {};
 	int i, err = 0;
 
 	test_begin("the only receiver is busy");
@@ -615,7 +619,7 @@ static void on_alarm(int sig)
 
 static void signals(void)
 {
-	struct itimerval it = { { 0, 3000 }, { 0, 3000 } }, off = { };
+	struct itimerval it = { { 0, 3000 }, { 0, 3000 } }, off = {};
 	u64 end = test_now_ns() + 3000000000ULL;
 	unsigned char buf[256];
 	volatile u64 x = 0;
@@ -818,7 +822,8 @@ static int unplaced_role(void)
 	CHECK_IS(rpal_init(1, 0, &code), -1);
 	CHECK_IS(code, RPAL_ERR_RPAL_DISABLED);
 	CHECK(strstr(rpal_last_error(), "rpal run") && strstr(rpal_last_error(), "rpal mark") &&
-	      strstr(rpal_last_error(), "rpal-placed"), "%s", rpal_last_error());
+		      strstr(rpal_last_error(), "rpal-placed"),
+	      "%s", rpal_last_error());
 	CHECK_IS(rpal_init(0, 0, &code), -1);
 	CHECK_IS(code, RPAL_INVALID_ARG);
 	CHECK_IS(rpal_init(257, 0, &code), -1);
@@ -840,13 +845,11 @@ static void start(struct test_child *c, const char *role, const char *arg)
 		_exit(1);
 }
 
-static const struct test_role roles[] = {
-	{ "server", server_role },
-	{ "silent", silent_role },
-	{ "client", client_role },
-	{ "again", again_role },
-	{ }
-};
+static const struct test_role roles[] = { { "server", server_role },
+					  { "silent", silent_role },
+					  { "client", client_role },
+					  { "again", again_role },
+					  {} };
 
 int main(int argc, char **argv)
 {

@@ -10,8 +10,8 @@
 
 #include <rpal/rpal.h>
 
-#define SOCKET		"@call-limits"
-#define CALLS		5
+#define SOCKET "@call-limits"
+#define CALLS  5
 
 static volatile int arrived, failed, turn;
 
@@ -157,11 +157,9 @@ static int client_role(void)
 	return 0;
 }
 
-static const struct test_role roles[] = {
-	{ "server", server_role },
-	{ "client", client_role },
-	{ }
-};
+static const struct test_role roles[] = { { "server", server_role },
+					  { "client", client_role },
+					  {} };
 
 int main(int argc, char **argv)
 {

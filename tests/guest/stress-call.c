@@ -19,14 +19,13 @@
 
 #include <rpal/rpal.h>
 
-#define NR_SERVERS	2
-#define NR_CLIENTS	2
-#define RECEIVERS	2
-#define SENDERS		3
-#define WORDS		32
+#define NR_SERVERS 2
+#define NR_CLIENTS 2
+#define RECEIVERS  2
+#define SENDERS	   3
+#define WORDS	   32
 
-enum { DO_SUM = 1, DO_FILL, DO_SYSCALL, DO_FAULT, DO_BLIND, DO_RELAY, DO_ALLOC, DO_VDSO,
-       NR_OPS };
+enum { DO_SUM = 1, DO_FILL, DO_SYSCALL, DO_FAULT, DO_BLIND, DO_RELAY, DO_ALLOC, DO_VDSO, NR_OPS };
 
 struct shared {
 	long calls;
@@ -97,7 +96,7 @@ static __thread struct mine mine;
 
 static void control(u32 *mxcsr, uint16_t *fcw)
 {
-	asm volatile("stmxcsr %0; fnstcw %1" : "=m" (*mxcsr), "=m" (*fcw));
+	asm volatile("stmxcsr %0; fnstcw %1" : "=m"(*mxcsr), "=m"(*fcw));
 }
 
 static void remember(int n)
@@ -105,8 +104,8 @@ static void remember(int n)
 	u32 mxcsr = 0x1f80 | (n & 3) << 13;
 	uint16_t fcw = 0x37f & ~((n & 3) << 8);
 
-	asm volatile("ldmxcsr %0; fldcw %1" : : "m" (mxcsr), "m" (fcw));
-	asm volatile("rdfsbase %0" : "=r" (mine.fsbase));
+	asm volatile("ldmxcsr %0; fldcw %1" : : "m"(mxcsr), "m"(fcw));
+	asm volatile("rdfsbase %0" : "=r"(mine.fsbase));
 	control(&mine.mxcsr, &mine.fcw);
 	mine.tid = syscall(SYS_gettid);
 	mine.random = test_random() | 1;
@@ -118,7 +117,7 @@ static void still_me(const char *where, int op)
 	u32 mxcsr;
 	u64 fs;
 
-	asm volatile("rdfsbase %0" : "=r" (fs));
+	asm volatile("rdfsbase %0" : "=r"(fs));
 	control(&mxcsr, &fcw);
 	if (fs != mine.fsbase || mxcsr != mine.mxcsr || fcw != mine.fcw)
 		bad("%s, op %d: fsbase %lx/%lx mxcsr %x/%x fcw %x/%x", where, op, (long)fs,
@@ -216,7 +215,7 @@ static void on_signal(int sig)
 	u64 fs;
 
 	(void)sig;
-	asm volatile("rdfsbase %0" : "=r" (fs));
+	asm volatile("rdfsbase %0" : "=r"(fs));
 	if (mine.fsbase && (fs != mine.fsbase || syscall(SYS_gettid) != mine.tid))
 		bad("a signal came to another thread's context");
 	__atomic_add_fetch(&shared->signals, 1, __ATOMIC_RELAXED);
@@ -251,7 +250,7 @@ static void *receiver(void *arg)
 static int one_call(struct message *m)
 {
 	static const unsigned char ops[16] = {
-		DO_SUM, DO_SUM, DO_SUM, DO_SUM, DO_SUM, DO_FILL, DO_FILL, DO_FILL,
+		DO_SUM,	    DO_SUM,   DO_SUM,	DO_SUM,	  DO_SUM,   DO_FILL,  DO_FILL,	DO_FILL,
 		DO_SYSCALL, DO_FAULT, DO_BLIND, DO_BLIND, DO_RELAY, DO_RELAY, DO_ALLOC, DO_VDSO,
 	};
 	int op = ops[rnd() % 16], to = op == DO_RELAY ? 0 : rnd() % NR_SERVERS, i, err;
@@ -277,7 +276,7 @@ static int one_call(struct message *m)
 	if (err)
 		bad("op %d: %d: %s", op, err, rpal_last_error());
 	else if (op == DO_BLIND ? (u64)r != mix(len > sizeof(*m) ? sizeof(*m) : len) :
-		 (u64)r != sum(m))
+				  (u64)r != sum(m))
 		bad("op %d: wrong result %lx", op, (long)r);
 	for (i = 0; op == DO_FILL && i < WORDS; i++)
 		if (m->answer[i] != mix(m->words[i] + m->seed)) {
@@ -368,11 +367,9 @@ static int client_role(void)
 	return 0;
 }
 
-static const struct test_role roles[] = {
-	{ "server", server_role },
-	{ "client", client_role },
-	{ }
-};
+static const struct test_role roles[] = { { "server", server_role },
+					  { "client", client_role },
+					  {} };
 
 /* No call for a minute: say so and end. */
 static void watch(struct test_child *clients)

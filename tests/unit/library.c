@@ -14,19 +14,63 @@
 START_TEST(sentences)
 {
 	static const int codes[] = {
-		RPAL_ERR_NONE, RPAL_ERR_BAD_ARG, RPAL_ERR_NO_SERVICE, RPAL_ERR_MAPPED,
-		RPAL_ERR_RETRY, RPAL_ERR_BAD_SERVICE_STATUS, RPAL_ERR_BAD_THREAD_STATUS,
-		RPAL_ERR_REACH_LIMIT, RPAL_ERR_NOMEM, RPAL_ERR_NOMAPPING, RPAL_ERR_INVAL,
-		RPAL_ERR_RPALFILE_OPS, RPAL_ERR_RPAL_DISABLED, RPAL_ERR_GET_CAP_VERSION,
-		RPAL_KERNEL_API_NOTSUPPORT, RPAL_HARDWARE_NOTSUPPORT, RPAL_ERR_SERVICE_KEY,
-		RPAL_ERR_SENDERS_METADATA, RPAL_ERR_ENABLE_SERVICE, RPAL_ERR_SENDER_PAGES,
-		RPAL_DONT_INITED, RPAL_ERR_SENDER_INIT, RPAL_ERR_SENDER_REG, RPAL_INVALID_ARG,
-		RPAL_CACHE_FULL, RPAL_FDE_OUTDATED, RPAL_QUEUE_PUT_FAILED, RPAL_ERR_PEER_MEM,
-		RPAL_ERR_NOTIFY_RECVER, RPAL_INVAL_THREAD, RPAL_INVAL_SERVICE,
-		-ESRCH, -ENOTCONN, -ENOENT, -EPIPE, -ECONNREFUSED, -EAGAIN, -EBUSY, -ELOOP,
-		-EFAULT, -EINVAL, -EPROTO, -ENXIO, -ENOSPC, -EOPNOTSUPP, -ENOMEM, -EEXIST,
-		-ETIMEDOUT, -ECONNABORTED, -EREMOTEIO, -EADDRINUSE, -EALREADY, -EACCES,
-		-ENOTUNIQ, -EMLINK, -EINTR, -EPERM,
+		RPAL_ERR_NONE,
+		RPAL_ERR_BAD_ARG,
+		RPAL_ERR_NO_SERVICE,
+		RPAL_ERR_MAPPED,
+		RPAL_ERR_RETRY,
+		RPAL_ERR_BAD_SERVICE_STATUS,
+		RPAL_ERR_BAD_THREAD_STATUS,
+		RPAL_ERR_REACH_LIMIT,
+		RPAL_ERR_NOMEM,
+		RPAL_ERR_NOMAPPING,
+		RPAL_ERR_INVAL,
+		RPAL_ERR_RPALFILE_OPS,
+		RPAL_ERR_RPAL_DISABLED,
+		RPAL_ERR_GET_CAP_VERSION,
+		RPAL_KERNEL_API_NOTSUPPORT,
+		RPAL_HARDWARE_NOTSUPPORT,
+		RPAL_ERR_SERVICE_KEY,
+		RPAL_ERR_SENDERS_METADATA,
+		RPAL_ERR_ENABLE_SERVICE,
+		RPAL_ERR_SENDER_PAGES,
+		RPAL_DONT_INITED,
+		RPAL_ERR_SENDER_INIT,
+		RPAL_ERR_SENDER_REG,
+		RPAL_INVALID_ARG,
+		RPAL_CACHE_FULL,
+		RPAL_FDE_OUTDATED,
+		RPAL_QUEUE_PUT_FAILED,
+		RPAL_ERR_PEER_MEM,
+		RPAL_ERR_NOTIFY_RECVER,
+		RPAL_INVAL_THREAD,
+		RPAL_INVAL_SERVICE,
+		-ESRCH,
+		-ENOTCONN,
+		-ENOENT,
+		-EPIPE,
+		-ECONNREFUSED,
+		-EAGAIN,
+		-EBUSY,
+		-ELOOP,
+		-EFAULT,
+		-EINVAL,
+		-EPROTO,
+		-ENXIO,
+		-ENOSPC,
+		-EOPNOTSUPP,
+		-ENOMEM,
+		-EEXIST,
+		-ETIMEDOUT,
+		-ECONNABORTED,
+		-EREMOTEIO,
+		-EADDRINUSE,
+		-EALREADY,
+		-EACCES,
+		-ENOTUNIQ,
+		-EMLINK,
+		-EINTR,
+		-EPERM,
 	};
 	const char *unknown = rpal_strerror(12345);
 	size_t i, j;
@@ -36,10 +80,10 @@ START_TEST(sentences)
 	for (i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
 		ck_assert_str_ne(rpal_strerror(codes[i]), unknown);
 		for (j = 0; j < i; j++)
-			if (codes[i] != -ENOMEM)	/* both are out of memory */
+			if (codes[i] != -ENOMEM) /* both are out of memory */
 				ck_assert_msg(strcmp(rpal_strerror(codes[i]),
 						     rpal_strerror(codes[j])) ||
-					      codes[i] == -ENXIO || codes[i] == -EINVAL,
+						      codes[i] == -ENXIO || codes[i] == -EINVAL,
 					      "%d and %d: %s", codes[i], codes[j],
 					      rpal_strerror(codes[i]));
 	}
@@ -89,9 +133,10 @@ START_TEST(before_init)
 	rpal_error_code_t code = RPAL_ERR_NONE;
 	uint64_t key = 1;
 
-#define REFUSED(expr, want) do { \
-		rpal_fail(0, ""); \
-		ck_assert_int_eq(expr, want); \
+#define REFUSED(expr, want)                              \
+	do {                                             \
+		rpal_fail(0, "");                        \
+		ck_assert_int_eq(expr, want);            \
 		ck_assert_str_ne(rpal_last_error(), ""); \
 	} while (0)
 	REFUSED(rpal_call(1, 1, NULL, 0, NULL), -ENXIO);

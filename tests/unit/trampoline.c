@@ -18,19 +18,20 @@
 
 #include "../../lib/internal.h"
 
-#define NR		8
-#define SERVICE		7
-#define FD_EINTR	1000	/* the wait ends at once, with -EINTR */
+#define NR	 8
+#define SERVICE	 7
+#define FD_EINTR 1000 /* the wait ends at once, with -EINTR */
 
 static struct rpal_block blocks[NR] __attribute__((aligned(RPAL_BLOCK_SIZE)));
 static const struct tramp *tr = &rpal_tramp_nopk;
-static int returned;		/* receivers whose wait came back */
+static int returned; /* receivers whose wait came back */
 
 /* For the assembly below. */
 struct rpal_block *test_block_of[NR];
 volatile uint32_t test_woken;
 volatile uint32_t test_ioctl_flags;
 
+/* clang-format off */
 /*
  * Instead of lib/ioctl.S. The file descriptor is the thread's number. WAIT:
  * the block can be called, and this task sleeps for good. It must not use the
@@ -115,6 +116,7 @@ __asm__(
 "	movl	$0, 32(%rdi)\n"
 "	jmp	*%rsi\n"
 );
+/* clang-format on */
 
 struct checked {
 	void *fn;
@@ -348,7 +350,10 @@ END_TEST
 START_TEST(cannot_claim)
 {
 	static const uint64_t words[] = {
-		RPAL_ST_RUNNING, RPAL_ST_LAZY, RPAL_ST_DEAD, RPAL_ST_WAIT | RPAL_ST_PENDING,
+		RPAL_ST_RUNNING,
+		RPAL_ST_LAZY,
+		RPAL_ST_DEAD,
+		RPAL_ST_WAIT | RPAL_ST_PENDING,
 		RPAL_ST_CALL | 5ULL << 32,
 	};
 	unsigned int i;
@@ -415,7 +420,7 @@ START_TEST(scan)
 	ck_assert_int_eq(do_scan(5, 3), -T_NONE);
 	blocks[5].word = RPAL_ST_WAIT | RPAL_ST_PENDING;
 	ck_assert_int_eq(do_scan(5, 3), -T_NONE);
-	blocks[6].word = RPAL_ST_WAIT;	/* not one of the five */
+	blocks[6].word = RPAL_ST_WAIT; /* not one of the five */
 	ck_assert_int_eq(do_scan(5, 3), -T_NONE);
 	blocks[1].word = RPAL_ST_WAIT;
 	ck_assert_int_eq(do_scan(5, 3), 0);
@@ -509,7 +514,7 @@ START_TEST(unwinding)
 {
 	void *warm[4];
 
-	backtrace(warm, 4);	/* loads the unwinder */
+	backtrace(warm, 4); /* loads the unwinder */
 	start(1);
 	ck_assert_int_gt(do_call(0, 1, TRACE, 0).result, 3);
 	ck_assert(in_frames(receiver));
@@ -559,9 +564,10 @@ START_TEST(cost)
 	const char *leave = (char *)rpal_tramp_pk.reply, *leave_end = (char *)r->leave_end;
 	const char *home = (char *)r->home_start, *home_end = (char *)r->lazy_ip;
 
-#define COUNT(code) (count(enter, enter_end, code, sizeof(code) - 1) + \
-		     count(leave, leave_end, code, sizeof(code) - 1) + \
-		     count(home, home_end, code, sizeof(code) - 1))
+#define COUNT(code)                                        \
+	(count(enter, enter_end, code, sizeof(code) - 1) + \
+	 count(leave, leave_end, code, sizeof(code) - 1) + \
+	 count(home, home_end, code, sizeof(code) - 1))
 	/* One WRPKRU more in the reply is only for calls that grant nothing. */
 	ck_assert_int_eq(COUNT("\x0f\x01\xef"), 3);
 	ck_assert_int_eq(COUNT("\xf0"), 2);

@@ -29,15 +29,12 @@
 extern "C" {
 #endif
 
-#define RPAL_VERSION_MAJOR	0
-#define RPAL_VERSION_MINOR	1
-#define RPAL_VERSION_PATCH	0
+#define RPAL_VERSION_MAJOR 0
+#define RPAL_VERSION_MINOR 1
+#define RPAL_VERSION_PATCH 0
 
 /* Results of functions that only succeed or fail (upstream). */
-typedef enum rpal_status {
-	RPAL_FAILURE = -1,
-	RPAL_SUCCESS = 0
-} status_t;
+typedef enum rpal_status { RPAL_FAILURE = -1, RPAL_SUCCESS = 0 } status_t;
 
 /* Error numbers (upstream): those of the kernel, then those of the library. */
 typedef enum rpal_error_code {
@@ -57,14 +54,14 @@ typedef enum rpal_error_code {
 
 	RPAL_ERR_RPALFILE_OPS = 101,	/* /dev/rpal cannot be used */
 	RPAL_ERR_RPAL_DISABLED = 102,	/* the process was not placed */
-	RPAL_ERR_GET_CAP_VERSION = 103,	/* module and library do not fit */
+	RPAL_ERR_GET_CAP_VERSION = 103, /* module and library do not fit */
 	RPAL_KERNEL_API_NOTSUPPORT = 104,
-	RPAL_HARDWARE_NOTSUPPORT = 105,	/* protection keys, FSGSBASE */
+	RPAL_HARDWARE_NOTSUPPORT = 105, /* protection keys, FSGSBASE */
 	RPAL_ERR_SERVICE_KEY = 106,
 	RPAL_ERR_SENDERS_METADATA = 107,
 	RPAL_ERR_ENABLE_SERVICE = 108,
 	RPAL_ERR_SENDER_PAGES = 109,
-	RPAL_DONT_INITED = 110,		/* rpal_init() comes first */
+	RPAL_DONT_INITED = 110, /* rpal_init() comes first */
 	RPAL_ERR_SENDER_INIT = 111,
 	RPAL_ERR_SENDER_REG = 112,
 	RPAL_INVALID_ARG = 113,
@@ -98,8 +95,8 @@ const char *rpal_strerror(int code);
 /* -------------------------------------------------------------- life cycle */
 
 /* Flags of rpal_init(). */
-#define RPAL_SENDER_RECEIVER	1		/* upstream; always on here */
-#define RPAL_INIT_NO_PKEYS	(1 << 16)	/* go on without protection keys */
+#define RPAL_SENDER_RECEIVER 1	       /* upstream; always on here */
+#define RPAL_INIT_NO_PKEYS   (1 << 16) /* go on without protection keys */
 
 /**
  * rpal_init - make this process a service (upstream)
@@ -309,12 +306,12 @@ int rpal_exchange(int sock, int timeout_ms);
 
 /* ------------------------------------------------------------ direct calls */
 
-#define RPAL_MAX_PROCEDURES	1024
+#define RPAL_MAX_PROCEDURES 1024
 
 /* Flags of a call. What is not granted gives the procedure a SIGSEGV. */
-#define RPAL_CALL_NOWAIT	(1U << 0)	/* -EAGAIN if no receiver is free */
-#define RPAL_CALL_GRANT_NONE	(1U << 1)	/* caller's memory stays closed */
-#define RPAL_CALL_GRANT_WRITE	(1U << 2)	/* it can be read and written */
+#define RPAL_CALL_NOWAIT      (1U << 0) /* -EAGAIN if no receiver is free */
+#define RPAL_CALL_GRANT_NONE  (1U << 1) /* caller's memory stays closed */
+#define RPAL_CALL_GRANT_WRITE (1U << 2) /* it can be read and written */
 
 /**
  * struct rpal_caller - who has called
@@ -342,8 +339,8 @@ struct rpal_caller {
  *
  * Return: the result that the caller gets.
  */
-typedef int64_t (*rpal_procedure_fn)(void *arg, size_t len,
-				     const struct rpal_caller *caller, void *ctx);
+typedef int64_t (*rpal_procedure_fn)(void *arg, size_t len, const struct rpal_caller *caller,
+				     void *ctx);
 
 /**
  * rpal_export - let others call a procedure
@@ -359,9 +356,9 @@ typedef int64_t (*rpal_procedure_fn)(void *arg, size_t len,
 int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx);
 
 /* Results of rpal_serve(). */
-#define RPAL_SERVE_STOPPED	0
-#define RPAL_SERVE_EVENT	1
-#define RPAL_SERVE_TIMEOUT	2
+#define RPAL_SERVE_STOPPED 0
+#define RPAL_SERVE_EVENT   1
+#define RPAL_SERVE_TIMEOUT 2
 
 /**
  * rpal_serve - run the procedures that others call
@@ -415,8 +412,7 @@ void rpal_serve_stop(void);
  *  -EPROTO		the peer has answered nonsense
  *  -ENXIO, -ENOSPC, -EOPNOTSUPP, -ENOMEM: this thread cannot be a sender
  */
-int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len,
-	      int64_t *result);
+int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result);
 
 /**
  * rpal_call_flags - rpal_call() with flags
@@ -424,8 +420,8 @@ int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len,
  *
  * Return: as rpal_call().
  */
-int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len,
-		    int64_t *result, unsigned int flags);
+int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result,
+		    unsigned int flags);
 
 #ifdef __cplusplus
 }
