@@ -262,6 +262,7 @@ static void hand_out(struct chain *chain, const struct rpal_context *live)
 		struct rpal_tcb *t = chain->thread[i];
 
 		if (!READ_ONCE(t->dead))
+			/* With all that is in its mailbox. */
 			smp_store_release(&t->have_context, true);
 		rpal_thread_wake(t);
 	}

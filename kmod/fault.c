@@ -130,7 +130,7 @@ static enum verdict resolve(struct pt_regs *regs, unsigned long error_code,
 	enum verdict verdict;
 	struct mm_struct *mm;
 
-	if (pagefault_disabled() || in_atomic() || irqs_disabled())
+	if (faulthandler_disabled() || irqs_disabled())
 		return UNRESOLVED;
 	mm = peer_mm_get(space, addr);
 	if (!mm)

@@ -19,7 +19,7 @@
 #include "hook.h"
 #include "rpal.h"
 
-#define GIB			(1UL << 30)
+#define GIB			((unsigned long)SZ_1G)
 #define HEAP_START		(16 * GIB)
 #define PROGRAM_START		(64 * GIB)
 #define PROGRAM_SPAN		(128 * GIB)

@@ -148,18 +148,17 @@ int rpal_heirs(void)
 	return atomic_read(&nr_heirs);
 }
 
-static void heir_add(struct mm_struct *mm, unsigned int pkey)
+static int heir_add(struct mm_struct *mm, unsigned int pkey)
 {
 	struct heir *heir = kmalloc(sizeof(*heir), GFP_KERNEL_ACCOUNT);
+	int err;
 
-	if (!heir) {
-		pr_warn_ratelimited("no memory for a child of %s: its signal handlers will not run\n",
-				    current->comm);
-		return;
-	}
-	if (rpal_hook_get()) {			/* has them already: cannot fail */
+	if (!heir)
+		return -ENOMEM;
+	err = rpal_hook_get();			/* its parent has them already */
+	if (err) {
 		kfree(heir);
-		return;
+		return err;
 	}
 	__module_get(THIS_MODULE);
 	heir->mm = mm;
@@ -169,13 +168,16 @@ static void heir_add(struct mm_struct *mm, unsigned int pkey)
 	atomic_inc(&nr_heirs);
 	raw_spin_unlock(&heir_lock);
 	rpal_count(RPAL_STAT_HEIRS);
+	return 0;
 }
 
 /* In place of wake_up_new_task(), for a child with a copy of keyed memory. */
 static void wake_up_heir(struct task_struct *child)
 {
-	if (!rpal_debug_no_heir)
-		heir_add(child->mm, pkey_of_current());
+	/* It is too late for the fork to fail. */
+	if (!rpal_debug_no_heir && heir_add(child->mm, pkey_of_current()))
+		pr_warn_ratelimited("a child of %s cannot have signal handlers\n",
+				    current->comm);
 	rpal_k_wake_up_new_task(child);
 	barrier();
 }

@@ -60,7 +60,7 @@ static bool gains_privilege(const struct linux_binprm *bprm)
 
 	if (mode & S_ISUID)
 		return true;
-	if ((mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+	if ((mode & S_ISGID) && (mode & 0010))
 		return true;
 	return __vfs_getxattr(dentry, inode, XATTR_NAME_CAPS, NULL, 0) > 0;
 }

@@ -11,21 +11,7 @@
 
 u32 *rpal_k_init_pkru_value;
 
-/* Defined beside the thunks that use them. */
-extern unsigned long rpal_addr_kallsyms_lookup_name;
-
 #define SYM(name)	{ #name, &rpal_addr_##name }
-#define DECLARE(name)	extern unsigned long rpal_addr_##name
-
-DECLARE(flush_tlb_mm_range);
-DECLARE(lock_mm_and_find_vma);
-DECLARE(bad_area_nosemaphore);
-DECLARE(__bad_area_nosemaphore);
-DECLARE(wake_up_new_task);
-DECLARE(ptrace_may_access);
-#ifdef RPAL_NEED_PTI_THUNK
-DECLARE(__pti_set_user_pgtbl);
-#endif
 
 static const struct {
 	const char *name;

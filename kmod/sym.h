@@ -32,6 +32,16 @@ void rpal_k___bad_area_nosemaphore(struct pt_regs *regs,
 void rpal_k_wake_up_new_task(struct task_struct *task);
 bool rpal_k_ptrace_may_access(struct task_struct *task, unsigned int mode);
 
+/* Where the thunks go; beside them in thunk.S, filled in by sym.c. */
+extern unsigned long rpal_addr_kallsyms_lookup_name;
+extern unsigned long rpal_addr_flush_tlb_mm_range;
+extern unsigned long rpal_addr_lock_mm_and_find_vma;
+extern unsigned long rpal_addr_bad_area_nosemaphore;
+extern unsigned long rpal_addr___bad_area_nosemaphore;
+extern unsigned long rpal_addr_wake_up_new_task;
+extern unsigned long rpal_addr_ptrace_may_access;
+extern unsigned long rpal_addr___pti_set_user_pgtbl;
+
 unsigned long rpal_sym_find(const char *name);
 extern u32 *rpal_k_init_pkru_value;
 

@@ -46,6 +46,7 @@ struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index)
 
 	if (slot >= RPAL_NR_SLOTS || index >= NR_INDEX)
 		return NULL;
+	/* Pairs with the cmpxchg() in table_for(). */
 	table = smp_load_acquire(&tables[slot]);
 	return table ? rcu_dereference(table[index]) : NULL;
 }
@@ -178,6 +179,7 @@ void rpal_thread_answer(struct rpal_tcb *caller, s64 status, s64 result)
 	raw_spin_lock(&caller->lock);
 	caller->status = status;
 	caller->result = result;
+	/* With the answer; pairs with rpal_take_answer(). */
 	smp_store_release(&caller->answered, true);
 	raw_spin_unlock(&caller->lock);
 	wake_up(&caller->answer_wq);
@@ -202,6 +204,7 @@ void rpal_thread_end_claim(struct rpal_tcb *t)
 	if (!(word & RPAL_ST_PENDING) &&
 	    cmpxchg(&t->block->word, word, RPAL_ST_WAIT) == word)
 		return;
+	/* All that the call did comes before. */
 	smp_store_release(&t->block->word, RPAL_ST_WAIT | RPAL_ST_PENDING);
 	rpal_thread_wake(t);
 }
@@ -386,6 +389,7 @@ static int table_for(unsigned int slot)
 {
 	struct rpal_tcb __rcu **table;
 
+	/* Pairs with the cmpxchg() below. */
 	if (smp_load_acquire(&tables[slot]))
 		return 0;
 	table = kvcalloc(NR_INDEX, sizeof(*table), GFP_KERNEL);

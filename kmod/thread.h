@@ -99,6 +99,7 @@ struct rpal_tcb {
 /* State words. */
 static inline u64 rpal_word(struct rpal_tcb *t)
 {
+	/* Pairs with whoever wrote it, in user space or here. */
 	return smp_load_acquire(&t->block->word);
 }
 

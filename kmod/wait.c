@@ -165,6 +165,7 @@ static enum step go_home(struct waiter *w, int code)
 /* The word is none that the protocol knows: give the mailbox a chance first. */
 static enum step odd(struct waiter *w, bool at_once)
 {
+	/* Pairs with hand_out(). */
 	if (smp_load_acquire(&w->t->have_context))
 		return STEP_INSTALL;
 	if (!at_once && ++w->odd <= MAX_ODD) {
@@ -235,6 +236,7 @@ static enum step look(struct waiter *w, bool event)
 
 	w->mode = TASK_INTERRUPTIBLE;
 	w->recheck = false;
+	/* Pairs with hand_out(). */
 	if (smp_load_acquire(&t->have_context))
 		return STEP_INSTALL;
 	if (READ_ONCE(t->dead))
@@ -277,7 +279,10 @@ static void nap(struct waiter *w, bool event)
 		until = min(until, ktime_add_ms(ktime_get(),
 						jiffies_to_msecs(RECHECK)));
 	set_current_state(w->mode);
-	/* What was polled is not news while it is still pending. */
+	/*
+	 * What was polled is not news while it is still pending. The context
+	 * pairs with hand_out().
+	 */
 	if (!smp_load_acquire(&t->have_context) && !READ_ONCE(t->woken) &&
 	    !(w->file && w->poll.triggered && !event))
 		schedule_hrtimeout(until == KTIME_MAX ? NULL : &until,
@@ -285,7 +290,7 @@ static void nap(struct waiter *w, bool event)
 	__set_current_state(TASK_RUNNING);
 	WRITE_ONCE(t->woken, false);
 	if (w->file)
-		smp_store_mb(w->poll.triggered, 0);
+		smp_store_mb(w->poll.triggered, 0);	/* then poll again */
 }
 
 static enum step wait_for_it(struct waiter *w)
@@ -316,7 +321,7 @@ static void park(struct rpal_tcb *t, bool reply)
 	t->in_wait = true;
 	t->woken = false;
 	if (!t->dead)
-		smp_store_release(&t->block->word, RPAL_ST_WAIT);
+		smp_store_release(&t->block->word, RPAL_ST_WAIT); /* callable */
 	raw_spin_unlock(&t->lock);
 	/* Parked before the caller wakes: it may call again at once. */
 	if (caller) {
@@ -406,6 +411,12 @@ int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait)
 
 /* ----------------------------------------------------------- sender's waits */
 
+static bool is_answered(struct rpal_tcb *t)
+{
+	/* Pairs with rpal_thread_answer(). */
+	return smp_load_acquire(&t->answered);
+}
+
 /**
  * rpal_take_answer() - wait for the answer to a call that was handed over
  * @t:		the current thread
@@ -417,8 +428,7 @@ int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait)
  */
 bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result)
 {
-	if (wait_event_interruptible(t->answer_wq,
-				     smp_load_acquire(&t->answered)))
+	if (wait_event_interruptible(t->answer_wq, is_answered(t)))
 		return false;
 	raw_spin_lock(&t->lock);
 	*status = t->status;

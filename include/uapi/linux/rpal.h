@@ -111,8 +111,8 @@ struct rpal_place {
 
 #define RPAL_SELF_PLACED	(1U << 0)	/* lives in a slot */
 #define RPAL_SELF_REGISTERED	(1U << 1)	/* is a service */
-#define RPAL_SELF_PRIVATE_LOW	(1U << 2)	/* has made mappings below 512 GiB,
-						 * which no peer can reach */
+/* Has made mappings below 512 GiB, which no peer can reach. */
+#define RPAL_SELF_PRIVATE_LOW	(1U << 2)
 #define RPAL_SELF_HEIR		(1U << 3)	/* forked from a placed process */
 
 /**
