@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "rpal.h"
 
@@ -26,15 +27,16 @@ static const struct command {
 	{ "ps", cmd_ps, "show the services" },
 };
 
+/* In one piece: others may be writing to the same terminal. */
 void complain(const char *fmt, ...)
 {
+	char text[1024];
 	va_list ap;
 
 	va_start(ap, fmt);
-	fputs("rpal: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputc('\n', stderr);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	dprintf(STDERR_FILENO, "rpal: %s\n", text);
 }
 
 int open_device(void)
