@@ -83,6 +83,13 @@ static int64_t dispatch(struct rpal_thr *thr, const struct tramp_in *in, int64_t
 	return 0;
 }
 
+/* Did the wait begin, and end for a reason of its own? */
+static bool wait_ended(int64_t ret)
+{
+	return ret == -EINTR || ret == RPAL_WAITED_EVENT || ret == RPAL_WAITED_TIMEOUT ||
+	       ret == -EPROTO;
+}
+
 /* Wait and answer until something else than a call comes. */
 static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 {
@@ -91,14 +98,25 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 		.dev = rpal_state.fd,
 		.wait = { .size = sizeof(in.wait), .fd = fd, .timeout_ns = timeout_ns },
 	};
-	int64_t status, result, ret;
+	int64_t status = 0, result = 0, ret, failed = 0;
+	bool replied = false;
 
 	ret = tr->wait(thr->block, &in);
-	while (!ret) {
-		status = dispatch(thr, &in, &result);
+	for (;;) {
+		while (!ret) {
+			status = dispatch(thr, &in, &result);
+			ret = tr->reply(thr->block, &in, status, result);
+			replied = true;
+		}
+		if (wait_ended(ret) || !replied || failed)
+			break;
+		/* The file was closed meanwhile, say. A caller may wait for its answer. */
+		failed = ret;
+		in.wait.fd = -1;
+		in.wait.timeout_ns = 0;
 		ret = tr->reply(thr->block, &in, status, result);
 	}
-	return ret;
+	return failed ? failed : ret;
 }
 
 static int epoll_add(int ep, int fd)
@@ -265,7 +283,7 @@ static int await(int id, int64_t timeout_ns)
 static int none_free(int id, uint64_t key, unsigned int flags, bool absent, int64_t *since)
 {
 	struct timespec step = { .tv_nsec = START_STEP_MS * 1000000L };
-	int ret;
+	int ret, saved = errno;
 
 	if (absent && rpal_link_check(id, key))
 		return -EPIPE;
@@ -281,6 +299,7 @@ static int none_free(int id, uint64_t key, unsigned int flags, bool absent, int6
 	if (now_ms() - *since >= START_MS)
 		return -ECONNREFUSED;
 	nanosleep(&step, NULL);
+	errno = saved;
 	return 0;
 }
 

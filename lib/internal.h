@@ -103,7 +103,6 @@ struct rpal_thr {
 	unsigned int opened;
 	uint32_t saved_pkru;
 	int ep_fd;
-	int ep_user_fd;
 	uint8_t hint[MAX_ID + 1];
 };
 

@@ -27,26 +27,38 @@ struct entry {
 };
 
 static struct entry entries[MAX_ID + 1];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /*
- * Readers spin while an entry changes, and may be signal handlers: so there
- * are no signals meanwhile, and no system call in between.
+ * A signal handler may call a peer, and so may have to look here: there are no
+ * signals while this thread changes anything.
  */
+static void lock(sigset_t *old)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, old);
+	pthread_mutex_lock(&mutex);
+}
+
+static void unlock(const sigset_t *old)
+{
+	pthread_mutex_unlock(&mutex);
+	pthread_sigmask(SIG_SETMASK, old, NULL);
+}
+
+/* Lock held. Readers spin meanwhile, so there is no system call in between. */
 static void set(int id, unsigned int state, const struct rpal_link *link)
 {
 	struct entry *e = &entries[id];
-	sigset_t all, old;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
 	__atomic_store_n(&e->seq, e->seq + 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	e->state = state;
 	if (link)
 		e->link = *link;
 	__atomic_store_n(&e->seq, e->seq + 1, __ATOMIC_RELEASE);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 static unsigned int get(int id, struct rpal_link *link)
@@ -69,7 +81,7 @@ void rpal_link_reset(void)
 {
 	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
 
-	lock = fresh;
+	mutex = fresh;
 	memset(entries, 0, sizeof(entries));
 }
 
@@ -111,6 +123,7 @@ static unsigned int update(int id, uint64_t key)
 int rpal_link_get(int id, struct rpal_link *link)
 {
 	unsigned int state;
+	sigset_t old;
 
 	if (unlikely(!rpal_up()))
 		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
@@ -118,10 +131,10 @@ int rpal_link_get(int id, struct rpal_link *link)
 		return rpal_failf(-ESRCH, "%d is no service id; ids are 1 to %d", id, MAX_ID);
 	state = get(id, link);
 	if (unlikely(state == ASKED)) {
-		pthread_mutex_lock(&lock);
+		lock(&old);
 		if (entries[id].state == ASKED)
 			update(id, entries[id].link.key);
-		pthread_mutex_unlock(&lock);
+		unlock(&old);
 		state = get(id, link);
 	}
 	if (likely(state == LINKED))
@@ -141,11 +154,12 @@ int rpal_link_get(int id, struct rpal_link *link)
 int rpal_link_check(int id, uint64_t key)
 {
 	int ret = -EPIPE;
+	sigset_t old;
 
-	pthread_mutex_lock(&lock);
+	lock(&old);
 	if (entries[id].link.key == key && update(id, key) == LINKED)
 		ret = 0;
-	pthread_mutex_unlock(&lock);
+	unlock(&old);
 	return ret;
 }
 
@@ -179,13 +193,14 @@ EXPORT int rpal_request_service(uint64_t key)
 {
 	struct rpal_request req = { .size = sizeof(req), .key = key };
 	struct rpal_link link = { .key = key };
+	sigset_t old;
 	int id, ret;
 
 	if (!rpal_up())
 		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
 	if (!key)
 		return refused(-ENOENT);
-	pthread_mutex_lock(&lock);
+	lock(&old);
 	/* Who has ended goes out before its id can be linked again. */
 	for (id = 1; id <= MAX_ID; id++)
 		if (entries[id].state == LINKED || entries[id].state == ASKED)
@@ -195,24 +210,25 @@ EXPORT int rpal_request_service(uint64_t key)
 		set(req.id, ASKED, &link);
 		update(req.id, key);
 	}
-	pthread_mutex_unlock(&lock);
+	unlock(&old);
 	return ret ? refused(ret) : 0;
 }
 
 EXPORT status_t rpal_release_service(uint64_t key)
 {
 	struct rpal_request req = { .size = sizeof(req), .key = key };
+	sigset_t old;
 	int id, ret;
 
 	if (!rpal_up())
 		return rpal_fail(RPAL_FAILURE,
 				 "this process is no service; call rpal_init() first");
-	pthread_mutex_lock(&lock);
+	lock(&old);
 	for (id = 1; id <= MAX_ID; id++)
 		if (entries[id].state != NONE && entries[id].link.key == key)
 			set(id, NONE, NULL);
 	ret = key ? rpal_ioctl(RPAL_IOC_RELEASE, &req) : -ENOENT;
-	pthread_mutex_unlock(&lock);
+	unlock(&old);
 	if (ret)
 		return rpal_fail(RPAL_FAILURE, "no service of this key was asked for");
 	return RPAL_SUCCESS;

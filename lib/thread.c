@@ -128,7 +128,6 @@ static struct rpal_thr *thr_new(void)
 		return NULL;
 	}
 	thr->ep_fd = -1;
-	thr->ep_user_fd = -1;
 	self = thr;
 	return thr;
 }

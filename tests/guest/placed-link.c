@@ -67,8 +67,8 @@ static int child(int argc, char **argv)
 static int run(const char *path, const char *how, bool guard)
 {
 	char *argv[] = { "own-name", (char *)how, "", "two words", NULL };
-	char *envp[] = { "KEEP_ME=a=b", "LD_LIBRARY_PATH=/usr/local/lib",
-			 guard ? GUARD "=1" : NULL, NULL };
+	char *envp[] = { "KEEP_ME=a=b", "LD_LIBRARY_PATH=/usr/local/lib", guard ? GUARD "=1" : NULL,
+			 NULL };
 	int status;
 	pid_t pid;
 

@@ -14,8 +14,9 @@
  * return there. After every failure rpal_last_error() has a sentence that says
  * what is wrong and what to do about it.
  *
- * All functions may be called from any thread unless said otherwise; none but
- * rpal_call(), rpal_last_error() and rpal_strerror() from a signal handler.
+ * All functions may be called from any thread. Of a signal handler's there are
+ * rpal_call(), in a thread that is a sender or receiver already, and the two
+ * that give sentences.
  */
 #ifndef _RPAL_H
 #define _RPAL_H
@@ -363,8 +364,8 @@ int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx);
 /**
  * rpal_serve - run the procedures that others call
  * @fd:		-1, or a pollable file descriptor
- * @timeout_ms:	-1: for ever, else the longest time without a call, in
- *		milliseconds
+ * @timeout_ms:	-1: for ever, else milliseconds after which to return unless a
+ *		call runs; counted anew after a call that has entered the kernel
  *
  * The calling thread becomes a receiver if it is none.
  *
