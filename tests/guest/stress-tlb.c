@@ -224,6 +224,10 @@ static bool swapped_out(u64 addr)
 	return pread(pagemap, &entry, 8, addr / PAGE * 8) == 8 && (entry >> 62 & 1);
 }
 
+/* Places in the slot, below those of at(). */
+#define AWAY	(201 * GB)
+#define FILLER	(202 * GB)
+
 /* Another place each time; the tables of one GiB are all its own. */
 static u64 at(u64 round)
 {
@@ -332,7 +336,8 @@ static void khugepaged(u64 a)
 	board->by_khugepaged += huge_kb() > before;
 }
 
-static void filler(char *p)
+/* Freed frames are the next to be given out: so that they go elsewhere. */
+static void take_frames(char *p)
 {
 	u64 i;
 
@@ -346,7 +351,7 @@ static pid_t change(enum op op, u64 addr, u64 old, int child_pipe[2])
 {
 	volatile u64 *x = (u64 *)addr;
 	u64 page = addr & ~(PAGE - 1), huge = addr & ~(2 * MB - 1);
-	u64 away = self.base + 229 * GB;
+	u64 away = self.base + AWAY;
 	pid_t child = 0;
 	char c;
 
@@ -377,8 +382,7 @@ static pid_t change(enum op op, u64 addr, u64 old, int child_pipe[2])
 			madvise((void *)huge, 2 * MB, MADV_PAGEOUT);
 		/* A busy reader takes it in again at once. */
 		board->pageouts += swapped_out(page);
-		/* It must not come back to the same frame. */
-		filler((void *)(self.base + 228 * GB));
+		take_frames((char *)self.base + FILLER);
 		*x = old + 1;
 		break;
 	case COLLAPSE:
@@ -446,7 +450,9 @@ static void clean_up(enum op op, u64 addr, pid_t child, int child_pipe[2], u64 o
 		close(child_pipe[0]);
 	}
 	if (op == MOVE || op == MOVE_TABLE)
-		munmap((void *)(self.base + 229 * GB), 2 * MB);
+		munmap((void *)(self.base + AWAY), 2 * MB);
+	if (op == PAGEOUT || op == PAGEOUT_HUGE)
+		munmap((void *)(self.base + FILLER), 64 * PAGE);
 	munmap((void *)(addr & ~(2 * MB - 1)), 4 * MB);
 }
 
