@@ -257,7 +257,7 @@ install: lib $(TOOLS)
 	install -m 0755 $(TOOLS) $(DESTDIR)$(BINDIR)/
 	install -m 0644 udev/99-rpal.rules $(DESTDIR)$(UDEVDIR)/
 	install -m 0644 udev/rpal.sysusers $(DESTDIR)$(SYSUSERSDIR)/rpal.conf
-	@for p in $(wildcard man/*.[1-9]); do \
+	@for p in $(wildcard docs/man/*.[1-9]); do \
 		install -D -m 0644 $$p $(DESTDIR)$(MANDIR)/man$${p##*.}/$${p##*/} || exit; done
 
 .PHONY: uninstall
@@ -269,7 +269,7 @@ uninstall:
 		$(DESTDIR)$(INCLUDEDIR)/linux/rpal.h $(DESTDIR)$(BINDIR)/rpal \
 		$(DESTDIR)$(UDEVDIR)/99-rpal.rules $(DESTDIR)$(SYSUSERSDIR)/rpal.conf
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/rpal
-	@for p in $(wildcard man/*.[1-9]); do \
+	@for p in $(wildcard docs/man/*.[1-9]); do \
 		rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$${p##*/}; done
 
 # What dkms builds is the module and the header it shares with user space.
