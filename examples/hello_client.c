@@ -4,22 +4,25 @@
 #include <string.h>
 #include <rpal/rpal.h>
 
+static int failed(void)
+{
+	fprintf(stderr, "hello_client: %s\n", rpal_last_error());
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
-	char *text = argc > 1 ? argv[1] : strdup("one process calls into another");
-	int server, err;
+	char *text = strdup(argc > 1 ? argv[1] : "one process calls into another");
 	int64_t words;
+	int server;
 
-	if (rpal_init(1, 0, NULL) < 0 ||
-	    (server = rpal_connect("/tmp/rpal-hello.sock", 5000, NULL)) < 0) {
-		fprintf(stderr, "hello_client: %s\n", rpal_last_error());
-		return 1;
-	}
-	err = rpal_call(server, 1, text, strlen(text), &words);
-	if (err) {
-		fprintf(stderr, "hello_client: %s\n", rpal_last_error());
-		return 1;
-	}
+	if (rpal_init(1, 0, NULL) < 0)
+		return failed();
+	server = rpal_connect("/tmp/rpal-hello.sock", 5000, NULL);
+	if (server < 0)
+		return failed();
+	if (rpal_call(server, 1, text, strlen(text), &words))
+		return failed();
 	printf("service %d counts %lld words in '%s'\n", server, (long long)words, text);
 	return 0;
 }

@@ -17,16 +17,18 @@ static int64_t count_words(void *arg, size_t len, const struct rpal_caller *call
 	return words;
 }
 
+static int failed(void)
+{
+	fprintf(stderr, "hello_server: %s\n", rpal_last_error());
+	return 1;
+}
+
 int main(void)
 {
-	int listener;
-
-	if (rpal_init(1, 0, NULL) < 0 || rpal_export(1, count_words, NULL) ||
-	    (listener = rpal_listen("/tmp/rpal-hello.sock")) < 0 ||
-	    rpal_accept(listener, -1, NULL) < 0) {
-		fprintf(stderr, "hello_server: %s\n", rpal_last_error());
-		return 1;
-	}
+	if (rpal_init(1, 0, NULL) < 0 || rpal_export(1, count_words, NULL))
+		return failed();
+	if (rpal_accept(rpal_listen("/tmp/rpal-hello.sock"), -1, NULL) < 0)
+		return failed();
 	while (rpal_serve(-1, -1) == -EINTR)
 		;
 	return 0;

@@ -204,6 +204,8 @@ static int exchange(int sock, int64_t end)
 
 EXPORT int rpal_exchange(int sock, int timeout_ms)
 {
+	if (sock < 0)
+		return rpal_fail(-EBADF, "a connected socket is needed");
 	return exchange(sock, deadline(timeout_ms));
 }
 
@@ -300,6 +302,9 @@ EXPORT int rpal_accept(int listen_fd, int timeout_ms, int *sock)
 
 	if (!rpal_up())
 		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	/* What rpal_listen() gave, with its sentence. */
+	if (listen_fd < 0)
+		return listen_fd;
 	for (;;) {
 		ret = wait_for(listen_fd, POLLIN, end);
 		if (ret)

@@ -269,7 +269,8 @@ int rpal_listen(const char *path);
 
 /**
  * rpal_accept - wait for a service to come, and link with it
- * @listen_fd:	from rpal_listen(); may be polled before
+ * @listen_fd:	from rpal_listen(), and may be polled before; the errno of one
+ *		that has failed is given back as it is
  * @timeout_ms:	milliseconds in all; -1: no limit
  * @sock:	NULL, or where to store the connected socket, which the caller
  *		then owns. It is ordinary and empty: use it at will, and see by
