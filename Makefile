@@ -214,11 +214,11 @@ modules_install: module
 .PHONY: check check-debug
 check:
 	tests/vm/prepare
-	+tests/vm/check
+	tests/vm/check
 
 check-debug:
 	tests/vm/prepare
-	+tests/vm/check --kernel debug
+	tests/vm/check --kernel debug
 
 .PHONY: demo
 demo:
@@ -287,7 +287,7 @@ dkms-install: dkms-source
 
 .PHONY: clean
 clean:
-	rm -rf $(B)/obj $(B)/lib $(B)/tools $(B)/examples $(B)/tests $(B)/kmod-* $(B)/dkms
+	rm -rf $(filter-out $(B)/cache,$(wildcard $(B)/*))
 
 # For scripts, which have no other way to know.
 .PHONY: version
