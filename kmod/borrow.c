@@ -78,33 +78,27 @@ static bool is_lost(struct rpal_tcb *t, struct pt_regs *regs)
  * @t:		the current task's thread
  * @regs:	its user registers
  *
- * Context: the task itself.
+ * Context: RCU read side, on the task itself.
  */
 bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs)
 {
-	bool borrowing;
-
-	if (READ_ONCE(t->in_wait))
-		return false;
-	rcu_read_lock();
-	borrowing = callee_of(t) || is_lost(t, regs);
-	rcu_read_unlock();
-	return borrowing;
+	return !READ_ONCE(t->in_wait) && (callee_of(t) || is_lost(t, regs));
 }
 
 /**
- * rpal_borrowed_top() - the thread whose code the current task runs
- * @t:		the current task's thread
+ * rpal_in_call() - does a thread's task run another thread's context
+ * @t:		any thread
  *
- * Context: RCU read side, on the task itself.
- * Return: the thread, @t itself if it runs its own.
+ * Context: any; the answer may be old by an instant.
  */
-struct rpal_tcb *rpal_borrowed_top(struct rpal_tcb *t)
+bool rpal_in_call(struct rpal_tcb *t)
 {
-	struct chain chain;
+	bool in_call;
 
-	walk(t, &chain);
-	return chain.thread[chain.top];
+	rcu_read_lock();
+	in_call = !READ_ONCE(t->in_wait) && callee_of(t);
+	rcu_read_unlock();
+	return in_call;
 }
 
 /* --------------------------------------------------- inside a trampoline */
@@ -355,14 +349,16 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
  */
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why)
 {
-	struct rpal_tcb *self = rpal_thread_current();
-	enum rpal_outcome outcome;
+	enum rpal_outcome outcome = RPAL_OWN;
+	struct rpal_tcb *self;
 
-	/* In our wait, the own context is lent: what is above is not here. */
-	if (!self || !user_mode(regs) || READ_ONCE(self->in_wait))
+	if (!user_mode(regs))
 		return RPAL_OWN;
 	rcu_read_lock();
-	outcome = hand_over(self, regs, why);
+	self = rpal_thread_current();
+	/* In our wait, the own context is lent: what is above is not here. */
+	if (self && !READ_ONCE(self->in_wait))
+		outcome = hand_over(self, regs, why);
 	rcu_read_unlock();
 	return outcome;
 }

@@ -18,21 +18,20 @@
  */
 static bool dispatch_borrowed(struct pt_regs *regs)
 {
-	struct rpal_tcb *t = rpal_thread_current();
+	struct rpal_tcb *t = rpal_thread_get_current();
+	enum rpal_outcome outcome;
 	s64 status, result;
 
-	switch (rpal_hand_over(regs, RPAL_WHY_SYSCALL)) {
-	case RPAL_OWN:
+	if (!t)
 		return false;
-	case RPAL_HANDED:
-		if (rpal_take_answer(t, &status, &result)) {
-			regs->ax = status;
-			regs->dx = result;
-		}
-		break;
-	case RPAL_RESTORED:
-		break;
+	outcome = rpal_hand_over(regs, RPAL_WHY_SYSCALL);
+	if (outcome == RPAL_HANDED && rpal_take_answer(t, &status, &result)) {
+		regs->ax = status;
+		regs->dx = result;
 	}
+	rpal_thread_put(t);
+	if (outcome == RPAL_OWN)
+		return false;
 	/* Skip tracing of the exit as well as the call. */
 	current->syscall_dispatch.on_dispatch = true;
 	return true;
@@ -41,10 +40,13 @@ static bool dispatch_borrowed(struct pt_regs *regs)
 /* syscall_user_dispatch(regs): only tasks that we have marked come by here */
 RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 {
-	struct rpal_tcb *t = rpal_thread_current();
+	struct rpal_tcb *t;
 
+	rcu_read_lock();
+	t = rpal_thread_current();
 	if (t && rpal_borrowing(t, current_pt_regs()))
 		rpal_divert(fregs, parent_ip, dispatch_borrowed);
+	rcu_read_unlock();
 }
 
 /* ----------------------------------------------------------------- signals */
@@ -87,10 +89,11 @@ RPAL_CALLBACK(rpal_on_do_exit)
 
 	if (!rpal_maybe_ours())
 		return;
-	t = rpal_thread_current();
+	t = rpal_thread_get_current();
 	if (!t)
 		return;
 	rpal_hand_over(current_pt_regs(), RPAL_WHY_EXIT);
 	rpal_thread_kill(t);
 	rpal_thread_bury(t);
+	rpal_thread_put(t);
 }

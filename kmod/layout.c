@@ -3,9 +3,10 @@
  * Keeping everything that a placed program maps inside its slot and under its
  * key, by changing arguments of the kernel's own functions.
  *
- * The slot, from below: program (PIE) at 64 GiB and up, heap of static-pie at
- * 16 GiB, mmap area growing down from below the stack's gap, stack, and 64 MiB
- * that some kernels need above it for the vdso.
+ * The slot, from below: heap of a static-pie (1 to 17 GiB), program (20 to 148
+ * GiB), mmap area growing down from below the stack's gap, stack (in the top 16
+ * GiB), and 64 MiB that some kernels need above it for the vdso. With the usual
+ * stack limit at least 330 GiB in one piece are left for mmap().
  */
 #include <linux/compat.h>
 #include <linux/elf.h>
@@ -20,14 +21,15 @@
 #include "rpal.h"
 
 #define GIB			((unsigned long)SZ_1G)
-#define HEAP_START		(16 * GIB)
-#define PROGRAM_START		(64 * GIB)
+#define HEAP_START		GIB
+#define HEAP_SPAN		(16 * GIB)
+#define PROGRAM_START		(20 * GIB)
 #define PROGRAM_SPAN		(128 * GIB)
 #define STACK_TOP_GAP		SZ_64M
 #define STACK_GAP_MIN		SZ_128M
 #define STACK_GAP_MAX		(RPAL_SLOT_SIZE / 4)
 #define STACK_RANDOM_BITS	22	/* pages: 16 GiB */
-#define MMAP_RANDOM_BITS	24	/* pages: 64 GiB */
+#define MMAP_RANDOM_BITS	22	/* pages: 16 GiB */
 
 /* Mappings below the first slot can never be shared: they stay private. */
 #define LOW_END			RPAL_SLOT_SIZE
@@ -198,7 +200,7 @@ RPAL_CALLBACK(rpal_on_finalize_exec)
 	if (!space || rpal_in_slot(space, mm->brk, 1))
 		return;
 	random = current->flags & PF_RANDOMIZE ?
-		 mm->brk % (32 * GIB) & PAGE_MASK : 0;
+		 mm->brk % HEAP_SPAN & PAGE_MASK : 0;
 	mm->start_brk = space->base + HEAP_START + random;
 	mm->brk = mm->start_brk;
 }

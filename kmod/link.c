@@ -100,6 +100,8 @@ void rpal_link(struct rpal_space *a, struct rpal_space *b)
 {
 	__set_bit(b->slot, a->peers);
 	__set_bit(a->slot, b->peers);
+	set_bit(b->slot, a->known);
+	set_bit(a->slot, b->known);
 	rpal_link_sync(a, b);
 	rpal_link_sync(b, a);
 	rpal_count(RPAL_STAT_LINKS);

@@ -120,6 +120,8 @@ struct rpal_ask {
  * @comm:	name of the program, for people
  * @dead:	the mm is gone; under rpal_lock
  * @peers:	slots of linked services; under rpal_lock
+ * @known:	slots of services with which there has been a link: calls that
+ *		were begun through it may still run; under rpal_lock
  * @tgid:	the process that was placed, set together with @laid_out
  * @key:	service key, 0 if there is no service; under rpal_lock
  * @asks:	by slot, whom the service has asked for; under rpal_lock
@@ -147,6 +149,7 @@ struct rpal_space {
 
 	bool dead;
 	DECLARE_BITMAP(peers, RPAL_NR_SLOTS);
+	DECLARE_BITMAP(known, RPAL_NR_SLOTS);
 
 	struct pid *tgid;
 	u64 key;
@@ -259,7 +262,7 @@ void rpal_service_self(struct rpal_self *self);
 
 int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg);
 int rpal_thread_exit(struct rpal_file *file);
-void rpal_thread_service_gone(struct rpal_space *space);
+void rpal_thread_service_gone(struct rpal_space *space, bool alive);
 int rpal_thread_module_init(void);
 void rpal_thread_module_exit(void);
 

@@ -174,14 +174,32 @@ static struct rpal_ask *end_locked(struct rpal_space *space)
 	return asks;
 }
 
-static void end(struct rpal_space *space)
+/* No call of or to the service is left: its slot may become another's. */
+static void forget_locked(struct rpal_space *space)
+{
+	unsigned int slot;
+
+	for_each_set_bit(slot, space->known, RPAL_NR_SLOTS) {
+		if (rpal_slots[slot])
+			clear_bit(space->slot, rpal_slots[slot]->known);
+	}
+	bitmap_zero(space->known, RPAL_NR_SLOTS);
+}
+
+/*
+ * First the links, so that no call can begin; then the threads, which may
+ * still be in calls; then what these calls need to be understood.
+ */
+static void end(struct rpal_space *space, bool alive)
 {
 	struct rpal_ask *asks;
 
-	/* First the threads: a link must outlast the calls through it. */
-	rpal_thread_service_gone(space);
 	spin_lock(&rpal_lock);
 	asks = end_locked(space);
+	spin_unlock(&rpal_lock);
+	rpal_thread_service_gone(space, alive);
+	spin_lock(&rpal_lock);
+	forget_locked(space);
 	spin_unlock(&rpal_lock);
 	kfree(asks);
 }
@@ -194,7 +212,7 @@ static void end(struct rpal_space *space)
  */
 void rpal_service_mm_gone(struct rpal_space *space)
 {
-	end(space);
+	end(space, false);
 }
 
 /**
@@ -213,7 +231,7 @@ void rpal_service_file_gone(struct rpal_file *file)
 	spin_unlock(&rpal_lock);
 	if (!space)
 		return;
-	end(space);
+	end(space, true);
 	rpal_space_put(space);
 }
 

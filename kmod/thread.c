@@ -66,25 +66,38 @@ struct rpal_tcb *rpal_thread_find(u32 tid)
 /**
  * rpal_thread_current() - the current task's registration
  *
- * Context: task context. Stable: only the task itself, or the end of its mm or
- * service, removes it; the struct is freed after a grace period.
+ * Context: RCU read side: another thread may end the service.
  * Return: the thread, or NULL.
  */
 struct rpal_tcb *rpal_thread_current(void)
 {
-	struct rpal_tcb *t, *found = NULL;
+	struct rpal_tcb *t;
 
 	if (!rpal_maybe_ours())
 		return NULL;
-	rcu_read_lock();
 	hash_for_each_possible_rcu(by_task, t, node, (unsigned long)current) {
-		if (t->task == current && t->space->mm == current->mm) {
-			found = t;
-			break;
-		}
+		if (t->task == current && t->space->mm == current->mm)
+			return t;
 	}
+	return NULL;
+}
+
+/**
+ * rpal_thread_get_current() - as rpal_thread_current(), with a reference
+ *
+ * Context: task context.
+ * Return: the thread, or NULL.
+ */
+struct rpal_tcb *rpal_thread_get_current(void)
+{
+	struct rpal_tcb *t;
+
+	rcu_read_lock();
+	t = rpal_thread_current();
+	if (t && !refcount_inc_not_zero(&t->ref))
+		t = NULL;
 	rcu_read_unlock();
-	return found;
+	return t;
 }
 
 /**
@@ -92,12 +105,14 @@ struct rpal_tcb *rpal_thread_current(void)
  * @a:		caller
  * @b:		receiver
  *
+ * A link that has ended since is as good: the call was begun through it.
+ *
  * Context: any; takes no lock, the answer may be old by an instant.
  */
 bool rpal_thread_linked(struct rpal_tcb *a, struct rpal_tcb *b)
 {
 	return a->space == b->space ||
-	       test_bit(b->space->slot, a->space->peers);
+	       test_bit(b->space->slot, a->space->known);
 }
 
 /* In a worker: the last reference on a mm must not go in a softirq. */
@@ -110,6 +125,17 @@ static void thread_free(struct work_struct *work)
 	kvfree(t->mail.fpu);
 	rpal_space_put(t->space);
 	kfree(t);
+}
+
+/**
+ * rpal_thread_get() - take a reference
+ * @t:		the thread, of which the caller has one or is the task
+ *
+ * Context: any.
+ */
+void rpal_thread_get(struct rpal_tcb *t)
+{
+	refcount_inc(&t->ref);
 }
 
 /**
@@ -314,24 +340,76 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		rpal_thread_put(t);
 }
 
+/* One of a service's threads, with a reference. */
+static struct rpal_tcb *thread_of(struct rpal_space *space, unsigned int index)
+{
+	struct rpal_tcb *t;
+
+	rcu_read_lock();
+	t = rpal_thread_at(space->slot, index);
+	if (t && (t->space != space || !refcount_inc_not_zero(&t->ref)))
+		t = NULL;
+	rcu_read_unlock();
+	return t;
+}
+
+/* Is it in a call, on either side? Then have the contexts put where they belong. */
+static bool call_home(struct rpal_tcb *t)
+{
+	if (READ_ONCE(t->dead) || t->task == current)
+		return false;
+	if (rpal_in_call(t)) {
+		rpal_kick_task(t, t->task);
+		return true;
+	}
+	return rpal_word_state(rpal_word(t)) == RPAL_ST_CALL && rpal_kick(t);
+}
+
+/*
+ * No call can begin any more, but some may run: each context goes to its own
+ * task, where it finds out. Who does not come in time is in no call, only its
+ * words say so.
+ */
+static void call_all_home(struct rpal_space *space)
+{
+	int rounds = 100;
+	bool busy;
+
+	do {
+		unsigned int i;
+
+		busy = false;
+		for (i = 0; i < NR_INDEX; i++) {
+			struct rpal_tcb *t = thread_of(space, i);
+
+			if (!t)
+				continue;
+			busy |= call_home(t);
+			rpal_thread_put(t);
+		}
+		if (busy)
+			schedule_timeout_uninterruptible(1);
+	} while (busy && --rounds);
+}
+
 /**
  * rpal_thread_service_gone() - a service ends: so do its threads
- * @space:	its space
+ * @space:	its space, without links
+ * @alive:	its tasks may be running
  *
- * Context: process context.
+ * Context: may sleep.
  */
-void rpal_thread_service_gone(struct rpal_space *space)
+void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 {
 	unsigned int i;
 
+	if (!tables[space->slot])
+		return;
+	if (alive)
+		call_all_home(space);
 	for (i = 0; i < NR_INDEX; i++) {
-		struct rpal_tcb *t;
+		struct rpal_tcb *t = thread_of(space, i);
 
-		rcu_read_lock();
-		t = rpal_thread_at(space->slot, i);
-		if (t && (t->space != space || !refcount_inc_not_zero(&t->ref)))
-			t = NULL;
-		rcu_read_unlock();
 		if (!t)
 			continue;
 		rpal_thread_kill(t);
@@ -469,11 +547,14 @@ static void watch_syscalls(void)
 
 static int register_again(struct rpal_tcb *t, struct rpal_thread *reg)
 {
+	int err = 0;
+
 	if ((reg->flags & RPAL_THREAD_RECEIVER) && !t->receiver)
-		return -EBUSY;
+		err = -EBUSY;
 	reg->tid = t->tid;
 	reg->block = t->ublock;
-	return 0;
+	rpal_thread_put(t);
+	return err;
 }
 
 /**
@@ -497,7 +578,7 @@ int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 		return -EINVAL;
 	if (!space->area)
 		return -ENXIO;
-	t = rpal_thread_current();
+	t = rpal_thread_get_current();
 	if (t)
 		return register_again(t, reg);
 	err = check_task() ?: table_for(space->slot);
@@ -531,13 +612,16 @@ int rpal_thread_exit(struct rpal_file *file)
 
 	if (IS_ERR(space))
 		return PTR_ERR(space);
-	t = rpal_thread_current();
+	t = rpal_thread_get_current();
 	if (!t)
 		return -ENXIO;
-	if (t->lazy || READ_ONCE(t->block->callee))
+	if (t->lazy || READ_ONCE(t->block->callee)) {
+		rpal_thread_put(t);
 		return -EBUSY;
+	}
 	rpal_thread_kill(t);
 	rpal_thread_bury(t);
+	rpal_thread_put(t);
 	return 0;
 }
 

@@ -36,7 +36,8 @@ struct rpal_context {
 
 /**
  * struct rpal_tcb - a registered thread
- * @ref:	references: table, kicks, answers that are due to it
+ * @ref:	references: table, kicks, answers that are due to it, its task
+ *		while it sleeps in a wait of ours
  * @free:	for freeing, after a grace period
  * @node:	in the hash by task, until it dies
  * @grave:	in the list of tombstones; under thread_lock
@@ -115,6 +116,7 @@ static inline u32 rpal_word_tid(u64 word)
 
 /* thread.c */
 struct rpal_tcb *rpal_thread_current(void);
+struct rpal_tcb *rpal_thread_get_current(void);
 struct rpal_tcb *rpal_thread_find(u32 tid);
 struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index);
 void rpal_thread_put(struct rpal_tcb *t);
@@ -124,6 +126,7 @@ void rpal_thread_bury(struct rpal_tcb *t);
 void rpal_thread_answer(struct rpal_tcb *caller, s64 status, s64 result);
 void rpal_thread_end_claim(struct rpal_tcb *t);
 void rpal_thread_wake(struct rpal_tcb *t);
+void rpal_thread_get(struct rpal_tcb *t);
 bool rpal_thread_linked(struct rpal_tcb *a, struct rpal_tcb *b);
 
 /* context.c */
@@ -156,10 +159,12 @@ enum rpal_outcome {
 
 bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs);
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why);
-struct rpal_tcb *rpal_borrowed_top(struct rpal_tcb *t);
+bool rpal_in_call(struct rpal_tcb *t);
 
 /* wait.c */
 bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result);
+bool rpal_kick_task(struct rpal_tcb *t, struct task_struct *task);
+bool rpal_kick(struct rpal_tcb *t);
 void rpal_wait_init(void);
 void rpal_wait_freed(unsigned int slot);
 void rpal_wait_all(unsigned int slot);

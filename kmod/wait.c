@@ -96,22 +96,42 @@ static struct task_struct *runner_of(struct rpal_tcb *t)
 	return task;
 }
 
-/* Have the thread's context handed over. False: nobody seems to run it. */
-static bool kick(struct rpal_tcb *t)
+/**
+ * rpal_kick_task() - have a task hand over what it has borrowed
+ * @t:		thread on whose behalf; it is woken afterwards
+ * @task:	the task
+ *
+ * Context: any.
+ * Return: false if the task is exiting.
+ */
+bool rpal_kick_task(struct rpal_tcb *t, struct task_struct *task)
+{
+	if (atomic_cmpxchg(&t->kicked, 0, 1))
+		return true;
+	rpal_count(RPAL_STAT_KICKS);
+	rpal_thread_get(t);
+	init_task_work(&t->kick, kick_work);
+	if (!task_work_add(task, &t->kick, TWA_RESUME))
+		return true;
+	atomic_set(&t->kicked, 0);
+	rpal_thread_put(t);
+	return false;
+}
+
+/**
+ * rpal_kick() - have a thread's context handed over
+ * @t:		the thread, whose word says that it is in a call
+ *
+ * Context: any.
+ * Return: false if nobody seems to run it.
+ */
+bool rpal_kick(struct rpal_tcb *t)
 {
 	struct task_struct *task = runner_of(t);
 
 	if (!task)
 		return false;
-	rpal_count(RPAL_STAT_KICKS);
-	if (!atomic_cmpxchg(&t->kicked, 0, 1)) {
-		refcount_inc(&t->ref);
-		init_task_work(&t->kick, kick_work);
-		if (task_work_add(task, &t->kick, TWA_RESUME)) {
-			atomic_set(&t->kicked, 0);
-			rpal_thread_put(t);
-		}
-	}
+	rpal_kick_task(t, task);
 	put_task_struct(task);
 	return true;
 }
@@ -154,6 +174,7 @@ static void install_work(struct callback_head *work)
 	rpal_context_install(&t->mail);
 	WRITE_ONCE(t->have_context, false);
 	WRITE_ONCE(t->in_wait, false);
+	rpal_thread_put(t);
 }
 
 static enum step go_home(struct waiter *w, int code)
@@ -169,7 +190,7 @@ static enum step odd(struct waiter *w, bool at_once)
 	if (smp_load_acquire(&w->t->have_context))
 		return STEP_INSTALL;
 	if (!at_once && ++w->odd <= MAX_ODD) {
-		w->mode = TASK_UNINTERRUPTIBLE;
+		w->mode = TASK_KILLABLE;
 		w->recheck = true;
 		return STEP_SLEEP;
 	}
@@ -191,7 +212,7 @@ static enum step interrupt_call(struct waiter *w, u64 word, bool signal)
 		return STEP_SLEEP;
 	w->mode = TASK_KILLABLE;
 	w->recheck = true;
-	return kick(t) ? STEP_SLEEP : odd(w, false);
+	return rpal_kick(t) ? STEP_SLEEP : odd(w, false);
 }
 
 static enum step interrupted(struct waiter *w, bool signal, int code)
@@ -223,7 +244,7 @@ static enum step buried(struct waiter *w)
 	if (rpal_word_state(rpal_word(w->t)) != RPAL_ST_CALL ||
 	    ++w->odd > MAX_ODD)
 		return go_home(w, -ENXIO);
-	kick(w->t);
+	rpal_kick(w->t);
 	w->mode = TASK_KILLABLE;
 	w->recheck = true;
 	return fatal_signal_pending(current) ? go_home(w, -EINTR) : STEP_SLEEP;
@@ -304,6 +325,7 @@ static enum step wait_for_it(struct waiter *w)
 			nap(w, event);
 		else if (step != STEP_AGAIN)
 			return step;
+		cond_resched();		/* the word may be made to change forever */
 		event = poll_now(w, false);
 	}
 }
@@ -348,6 +370,7 @@ static int wait_in_call(struct waiter *w, bool reply)
 		 * Not here: the way out of a system call overwrites ax; and
 		 * before signals are looked at.
 		 */
+		rpal_thread_get(t);
 		init_task_work(&t->install, install_work);
 		task_work_add(current, &t->install, TWA_RESUME);
 		return 0;
@@ -371,6 +394,29 @@ static ktime_t expiry(s64 timeout_ns)
 	       ktime_add_safe(ktime_get(), ns_to_ktime(timeout_ns));
 }
 
+static int wait_with(struct waiter *w, const struct rpal_wait *wait)
+{
+	struct rpal_tcb *t = w->t;
+	bool reply = wait->flags & RPAL_WAIT_REPLY;
+	int ret;
+
+	if (!t->receiver)
+		return -ENXIO;
+	/* A call of its own is still open, or an answer is still due. */
+	if (t->lazy || (!reply && t->lazy_caller))
+		return -EINVAL;
+	w->expires = expiry(wait->timeout_ns);
+	if (wait->fd >= 0) {
+		w->file = fget(wait->fd);
+		if (!w->file)
+			return -EBADF;
+	}
+	ret = wait_in_call(w, reply);
+	if (w->file)
+		fput(w->file);
+	return ret;
+}
+
 /**
  * rpal_wait_call() - RPAL_IOC_WAIT
  * @file:	the service's file
@@ -382,7 +428,6 @@ static ktime_t expiry(s64 timeout_ns)
 int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait)
 {
 	struct rpal_space *space = rpal_service_caller(file);
-	bool reply = wait->flags & RPAL_WAIT_REPLY;
 	struct waiter w = {};
 	int ret;
 
@@ -391,21 +436,11 @@ int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait)
 	ret = check_wait(wait);
 	if (ret)
 		return ret;
-	w.t = rpal_thread_current();
-	if (!w.t || !w.t->receiver)
+	w.t = rpal_thread_get_current();
+	if (!w.t)
 		return -ENXIO;
-	/* A call of its own is still open, or an answer is still due. */
-	if (w.t->lazy || (!reply && w.t->lazy_caller))
-		return -EINVAL;
-	w.expires = expiry(wait->timeout_ns);
-	if (wait->fd >= 0) {
-		w.file = fget(wait->fd);
-		if (!w.file)
-			return -EBADF;
-	}
-	ret = wait_in_call(&w, reply);
-	if (w.file)
-		fput(w.file);
+	ret = wait_with(&w, wait);
+	rpal_thread_put(w.t);
 	return ret;
 }
 
@@ -419,7 +454,7 @@ static bool is_answered(struct rpal_tcb *t)
 
 /**
  * rpal_take_answer() - wait for the answer to a call that was handed over
- * @t:		the current thread
+ * @t:		the current thread, with a reference
  * @status:	the answer
  * @result:	the answer
  *
@@ -428,15 +463,17 @@ static bool is_answered(struct rpal_tcb *t)
  */
 bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result)
 {
-	if (wait_event_interruptible(t->answer_wq, is_answered(t)))
-		return false;
-	raw_spin_lock(&t->lock);
-	*status = t->status;
-	*result = t->result;
-	t->lazy = false;
-	raw_spin_unlock(&t->lock);
-	WRITE_ONCE(t->block->callee, 0);
-	return true;
+	bool got = !wait_event_interruptible(t->answer_wq, is_answered(t));
+
+	if (got) {
+		raw_spin_lock(&t->lock);
+		*status = t->status;
+		*result = t->result;
+		t->lazy = false;
+		raw_spin_unlock(&t->lock);
+		WRITE_ONCE(t->block->callee, 0);
+	}
+	return got;
 }
 
 /**
@@ -451,17 +488,21 @@ int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply)
 {
 	struct rpal_space *space = rpal_service_caller(file);
 	struct rpal_tcb *t;
+	int err = 0;
 
 	if (IS_ERR(space))
 		return PTR_ERR(space);
 	if (reply->flags)
 		return -EINVAL;
-	t = rpal_thread_current();
+	t = rpal_thread_get_current();
 	if (!t)
 		return -ENXIO;
 	if (!t->lazy)
-		return -EINVAL;
-	return rpal_take_answer(t, &reply->status, &reply->result) ? 0 : -EINTR;
+		err = -EINVAL;
+	else if (!rpal_take_answer(t, &reply->status, &reply->result))
+		err = -EINTR;
+	rpal_thread_put(t);
+	return err;
 }
 
 /**
