@@ -16,7 +16,7 @@ $(GUEST_PLAIN:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	$(LINK) -o $@ $(filter %.o,$^) $(LDLIBS)
 
 # These start many short processes, which goes faster so.
-GUEST_STATIC	:= stress-tlb stress-kill
+GUEST_STATIC	:= stress-tlb stress-kill stress-storm
 
 $(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	@mkdir -p $(@D)
