@@ -13,7 +13,9 @@
 #define SOCKET "@call-limits"
 #define CALLS  5
 
-static volatile int arrived, failed, turn;
+static volatile int arrived, failed;
+/* Held until all senders are there: a thousand pollers are too many. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 
 static void init(int n)
 {
@@ -116,8 +118,8 @@ static void *sender(void *arg)
 		__atomic_add_fetch(&failed, 1, __ATOMIC_RELEASE);
 	}
 	__atomic_add_fetch(&arrived, 1, __ATOMIC_RELEASE);
-	while (!turn)
-		usleep(20000);
+	pthread_mutex_lock(&gate);
+	pthread_mutex_unlock(&gate);
 	for (i = 0; i < CALLS; i++) {
 		v = (intptr_t)arg * 1000 + i;
 		err = rpal_call(server, 1, &v, sizeof(v), &r);
@@ -140,6 +142,7 @@ static int client_role(void)
 	init(1);
 	server = rpal_connect(SOCKET, 60000, NULL);
 	MUST(server > 0);
+	pthread_mutex_lock(&gate);
 	many(RPAL_MAX_SENDERS, sender, threads);
 	CHECK(wait_for(&arrived, RPAL_MAX_SENDERS), "%d senders", arrived);
 	CHECK(!failed, "%d", failed);
@@ -147,7 +150,7 @@ static int client_role(void)
 	CHECK(code == RPAL_ERR_REACH_LIMIT, "one more: %d", code);
 	i = rpal_call(server, 1, &v, sizeof(v), &r);
 	CHECK(i == -ENOSPC, "one more: %d", i);
-	turn = 1;
+	pthread_mutex_unlock(&gate);
 	for (i = 0; i < RPAL_MAX_SENDERS; i++)
 		pthread_join(threads[i], NULL);
 	CHECK(!failed, "%d", failed);
