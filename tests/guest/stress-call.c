@@ -14,7 +14,6 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 
 #include <rpal/rpal.h>
@@ -94,6 +93,10 @@ struct mine {
 
 static __thread struct mine mine;
 
+/* Threads that get signals, which a process's own signals do not pick. */
+static pid_t target[RECEIVERS + SENDERS + 1];
+static int targets;
+
 static void control(u32 *mxcsr, uint16_t *fcw)
 {
 	asm volatile("stmxcsr %0; fnstcw %1" : "=m"(*mxcsr), "=m"(*fcw));
@@ -105,10 +108,12 @@ static void remember(int n)
 	uint16_t fcw = 0x37f & ~((n & 3) << 8);
 
 	asm volatile("ldmxcsr %0; fldcw %1" : : "m"(mxcsr), "m"(fcw));
-	asm volatile("rdfsbase %0" : "=r"(mine.fsbase));
 	control(&mine.mxcsr, &mine.fcw);
 	mine.tid = syscall(SYS_gettid);
 	mine.random = test_random() | 1;
+	/* Last: from here on signal handlers look. */
+	asm volatile("rdfsbase %0" : "=r"(mine.fsbase)::"memory");
+	target[__atomic_fetch_add(&targets, 1, __ATOMIC_RELAXED)] = mine.tid;
 }
 
 static void still_me(const char *where, int op)
@@ -212,12 +217,15 @@ static void export_all(void)
 static void on_signal(int sig)
 {
 	int saved = errno;
+	pid_t tid;
 	u64 fs;
 
 	(void)sig;
 	asm volatile("rdfsbase %0" : "=r"(fs));
-	if (mine.fsbase && (fs != mine.fsbase || syscall(SYS_gettid) != mine.tid))
-		bad("a signal came to another thread's context");
+	tid = syscall(SYS_gettid);
+	if (mine.fsbase && (fs != mine.fsbase || tid != mine.tid))
+		bad("signal in thread %d, fsbase %lx; context of %d, %lx", tid, (long)fs, mine.tid,
+		    (long)mine.fsbase);
 	__atomic_add_fetch(&shared->signals, 1, __ATOMIC_RELAXED);
 	errno = saved;
 }
@@ -226,12 +234,24 @@ static void init(void)
 {
 	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 
-	sigaction(SIGALRM, &sa, NULL);
 	sigaction(SIGUSR1, &sa, NULL);
 	shared = test_shared_map(sizeof(*shared), TEST_FD_SHARED);
 	if (rpal_init(RECEIVERS, test_have_pkeys() ? 0 : RPAL_INIT_NO_PKEYS, NULL) < 0) {
 		printf("rpal_init: %s\n", rpal_last_error());
 		_exit(1);
+	}
+}
+
+/* Until the end: signals for the threads, in and out of calls. */
+static void shoot(void)
+{
+	int n;
+
+	while (!shared->stop) {
+		usleep(50 + test_random() % 700);
+		n = __atomic_load_n(&targets, __ATOMIC_RELAXED);
+		if (n)
+			syscall(SYS_tgkill, getpid(), target[test_random() % n], SIGUSR1);
 	}
 }
 
@@ -330,7 +350,6 @@ static int server_role(void)
 
 	init();
 	export_all();
-	remember(0);
 	if (n == 0)
 		server[1] = connect_to(1);
 	for (i = 0; i < RECEIVERS; i++)
@@ -341,27 +360,22 @@ static int server_role(void)
 	for (i = 0; i < clients; i++)
 		if (rpal_accept(fd, 60000, NULL) < 0)
 			bad("accept: %s", rpal_last_error());
-	/* Signals for the receivers, which may be in calls. */
-	while (!shared->stop) {
-		usleep(2000 + rnd() % 3000);
-		kill(getpid(), SIGUSR1);
-	}
+	shoot();
 	test_recv_u64(TEST_FD_DRIVER);
 	return 0;
 }
 
 static int client_role(void)
 {
-	struct itimerval it = { { 0, 2500 }, { 0, 2500 } };
 	pthread_t t[SENDERS];
 	int i;
 
 	init();
 	for (i = 0; i < NR_SERVERS; i++)
 		server[i] = connect_to(i);
-	setitimer(ITIMER_REAL, &it, NULL);
 	for (i = 0; i < SENDERS; i++)
 		MUST(!pthread_create(&t[i], NULL, sender, (void *)(intptr_t)(i + 5)));
+	shoot();
 	for (i = 0; i < SENDERS; i++)
 		pthread_join(t[i], NULL);
 	return 0;
