@@ -205,9 +205,13 @@ module: module-source
 	@test -d $(KDIR) || { echo 'no kernel headers in $(KDIR)' >&2; exit 1; }
 	+@$(KMAKE) modules
 
+# Without a key there is nothing to sign with, and the attempt looks like a
+# failure.
+NO_SIGN		= $(if $(wildcard $(KDIR)/certs/signing_key.*),,CONFIG_MODULE_SIG_ALL=)
+
 .PHONY: modules_install
 modules_install: module
-	$(KMAKE) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
+	$(KMAKE) modules_install $(NO_SIGN) $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
 
 # --- tests
 
