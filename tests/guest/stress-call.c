@@ -250,7 +250,9 @@ static void shoot(void)
 	while (!shared->stop) {
 		usleep(50 + test_random() % 700);
 		n = __atomic_load_n(&targets, __ATOMIC_RELAXED);
-		if (n)
+		if (test_random() % 4 == 0)
+			kill(getpid(), SIGUSR1);
+		else if (n)
 			syscall(SYS_tgkill, getpid(), target[test_random() % n], SIGUSR1);
 	}
 }
