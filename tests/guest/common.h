@@ -337,6 +337,15 @@ u32 puppet_state(struct puppet *p, struct puppet *peer);	/* RPAL_LINK_* */
 /* Register both if need be, ask both ways, open rights both ways. */
 void puppet_link(struct puppet *a, struct puppet *b);
 
+/* ------------------------------------------------------------------- module */
+
+/* Can the module be taken out and put in again here? */
+bool test_module_file(void);
+int test_module_unload(void);			/* 0 or -errno, at once */
+/* The same, but tries for some time while it is still in use. */
+int test_module_unload_soon(int seconds);
+int test_module_load(const char *parameters);	/* 0 or -errno */
+
 /* --------------------------------------------------------------------- misc */
 
 u64 test_now_ns(void);
