@@ -15,6 +15,7 @@
  * from which each receiver's task takes its own.
  */
 #include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
 #include <asm/fpu/api.h>
 #include <asm/ptrace.h>
 
@@ -245,13 +246,18 @@ static void fill_mail(struct chain *chain, int i,
  * filled before any may run, for one that ran while a word above it still says
  * CALL would look like a borrower.
  */
-static void hand_out(struct chain *chain, const struct rpal_context *live)
+static void hand_out(struct chain *chain, const struct rpal_context *live,
+		     struct kernel_siginfo *trap)
 {
+	struct rpal_tcb *top = chain->thread[chain->top];
 	int i;
 
 	begin_lazy(chain->thread[0]);
 	for (i = 1; i <= chain->top; i++)
 		fill_mail(chain, i, live);
+	/* Before it may run: the signal is to find it behind the trap. */
+	if (trap && !READ_ONCE(top->dead))
+		send_sig_info(trap->si_signo, trap, top->task);
 	for (i = 1; i <= chain->top; i++) {
 		struct rpal_tcb *t = chain->thread[i];
 
@@ -291,7 +297,8 @@ static void count_reason(enum rpal_reason why)
 }
 
 static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
-				   enum rpal_reason why)
+				   enum rpal_reason why,
+				   struct kernel_siginfo *trap)
 {
 	struct ending ending = {};
 	struct rpal_context live;
@@ -323,7 +330,7 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 	if (ending.home)
 		rpal_context_fpu_own(ending.home);
 	if (hand) {
-		hand_out(&chain, &live);
+		hand_out(&chain, &live, ending.home ? NULL : trap);
 		rpal_context_from_block(&live, self, self->space->ranges.lazy_ip,
 					RPAL_CALL_LAZY, 0);
 		rpal_context_fpu_own(self);
@@ -338,6 +345,8 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
  * rpal_hand_over() - the current task must be itself again
  * @regs:	its user registers
  * @why:	what it entered the kernel for
+ * @trap:	for a fault that has done its work and will not come again when
+ *		the receiver goes on: the signal that it is to get; else NULL
  *
  * If the task runs the context of a receiver, that receiver's task gets it and
  * the current one gets its own back. A call that was caught inside a
@@ -347,7 +356,8 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
  * sleep.
  * Return: what became of it.
  */
-enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why)
+enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
+				 struct kernel_siginfo *trap)
 {
 	enum rpal_outcome outcome = RPAL_OWN;
 	struct rpal_tcb *self;
@@ -358,7 +368,7 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why)
 	self = rpal_thread_current();
 	/* In our wait, the own context is lent: what is above is not here. */
 	if (self && !READ_ONCE(self->in_wait))
-		outcome = hand_over(self, regs, why);
+		outcome = hand_over(self, regs, why, trap);
 	rcu_read_unlock();
 	return outcome;
 }

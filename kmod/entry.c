@@ -24,7 +24,7 @@ static bool dispatch_borrowed(struct pt_regs *regs)
 
 	if (!t)
 		return false;
-	outcome = rpal_hand_over(regs, RPAL_WHY_SYSCALL);
+	outcome = rpal_hand_over(regs, RPAL_WHY_SYSCALL, NULL);
 	if (outcome == RPAL_HANDED && rpal_take_answer(t, &status, &result)) {
 		regs->ax = status;
 		regs->dx = result;
@@ -55,7 +55,7 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart)
 {
 	if (rpal_maybe_ours())
-		rpal_hand_over(current_pt_regs(), RPAL_WHY_SIGNAL);
+		rpal_hand_over(current_pt_regs(), RPAL_WHY_SIGNAL, NULL);
 }
 
 /* ------------------------------------------------------------------ faults */
@@ -68,15 +68,19 @@ static int fault_handed_over(struct kernel_siginfo *info,
 
 /*
  * force_sig_info_to_task(info, task, handler): every fault that ends in a
- * signal. The receiver makes the fault again, on its own task.
+ * signal. The receiver makes the fault again, on its own task; but not a
+ * breakpoint, which the instruction pointer has passed.
  */
 RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 {
 	struct pt_regs *regs = rpal_fregs(fregs);
+	struct kernel_siginfo *info = (struct kernel_siginfo *)regs->di;
+	struct kernel_siginfo *trap;
 
 	if (!rpal_maybe_ours() || (struct task_struct *)regs->si != current)
 		return;
-	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT) != RPAL_OWN)
+	trap = info->si_signo == SIGTRAP ? info : NULL;
+	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, trap) != RPAL_OWN)
 		rpal_divert(fregs, parent_ip, fault_handed_over);
 }
 
@@ -92,7 +96,7 @@ RPAL_CALLBACK(rpal_on_do_exit)
 	t = rpal_thread_get_current();
 	if (!t)
 		return;
-	rpal_hand_over(current_pt_regs(), RPAL_WHY_EXIT);
+	rpal_hand_over(current_pt_regs(), RPAL_WHY_EXIT, NULL);
 	rpal_thread_kill(t);
 	rpal_thread_bury(t);
 	rpal_thread_put(t);

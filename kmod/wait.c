@@ -68,7 +68,7 @@ static void kick_work(struct callback_head *work)
 {
 	struct rpal_tcb *t = container_of(work, struct rpal_tcb, kick);
 
-	rpal_hand_over(current_pt_regs(), RPAL_WHY_KICK);
+	rpal_hand_over(current_pt_regs(), RPAL_WHY_KICK, NULL);
 	atomic_set_release(&t->kicked, 0);
 	rpal_thread_wake(t);
 	rpal_thread_put(t);

@@ -291,7 +291,7 @@ struct rpal_peer {
  * @caller_word:	the caller's call_word, set by the caller
  * @call_word:		RPAL_ST_CALL with this thread's identity, for its calls
  * @callee:		tid of the thread this one is calling, 0 if none
- * @tid:		own tid
+ * @tid:		own tid, written last: a block without it is nobody's
  * @status:		answer to a lazily switched call
  * @result:		answer to a lazily switched call
  * @pad0:		unused
@@ -353,7 +353,8 @@ struct rpal_block {
  * rseq), -ENOSPC (all blocks of the kind are in use), -EOPNOTSUPP (user shadow
  * stack, AMX permission, syscall user dispatch in use, 32-bit task), -ENOMEM.
  *
- * RPAL_IOC_THREAD_EXIT ends it; -ENXIO if there is none, -EBUSY in a call.
+ * RPAL_IOC_THREAD_EXIT ends it; -ENXIO if there is none, -EBUSY in a call (while
+ * callee in its block is not 0).
  */
 struct rpal_thread {
 	__u32 size;
@@ -371,7 +372,8 @@ struct rpal_thread {
  * @flags:	RPAL_WAIT_*
  * @fd:		-1, or a pollable file whose input ends the wait
  * @reserved:	must be 0
- * @timeout_ns:	-1: for ever, else nanoseconds
+ * @timeout_ns:	-1: for ever, else nanoseconds from the command on: calls that
+ *		are served meanwhile do not begin it anew
  *
  * The caller has saved its context in its block before. The command itself
  * returns only errors that are found before waiting: -ENXIO (no receiver),
@@ -436,7 +438,7 @@ struct rpal_wake {
  * @timeout_ns:	-1: for ever, else nanoseconds
  *
  * Returns 0 when it is worth another try (spurious returns happen). Errors:
- * -ENXIO, -ESRCH (not linked), -EPIPE (it has no receiver left), -EINTR,
+ * -ENXIO, -ESRCH (not linked), -EPIPE (it has no receiver, or none yet), -EINTR,
  * -ETIMEDOUT.
  */
 struct rpal_await {
