@@ -308,9 +308,9 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 	walk(self, &chain);
 	if (!chain.top && !READ_ONCE(self->block->callee))
 		return RPAL_OWN;
-	if (chain.top)
+	if (chain.top && !rpal_debug_no_restart)
 		end_claimed(&chain, regs, &ending);
-	if (!ending.home)
+	if (!ending.home && !rpal_debug_no_restart)
 		end_unclaimed(&chain, regs, why, &ending);
 	end_dead(&chain, &ending);
 	if (!ending.home && !chain.top)

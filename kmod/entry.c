@@ -42,6 +42,8 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 {
 	struct rpal_tcb *t;
 
+	if (rpal_debug_no_lazy)
+		return;
 	rcu_read_lock();
 	t = rpal_thread_current();
 	if (t && rpal_borrowing(t, current_pt_regs()))

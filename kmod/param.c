@@ -37,4 +37,6 @@ RPAL_DEBUG_PARAM(no_pkey, "do not force the key on new mappings");
 RPAL_DEBUG_PARAM(no_pkey_signal, "do not open the own key in signal handlers");
 RPAL_DEBUG_PARAM(no_heir, "forget the key of forked children");
 RPAL_DEBUG_PARAM(no_rights, "link without checking rights");
+RPAL_DEBUG_PARAM(no_lazy, "let called code make system calls as its caller");
+RPAL_DEBUG_PARAM(no_restart, "do not mend calls caught inside a trampoline");
 RPAL_DEBUG_PARAM(no_clamp, "do not keep mappings inside the slot");

@@ -50,6 +50,8 @@ extern bool rpal_debug_no_pkey_signal;
 extern bool rpal_debug_no_heir;
 extern bool rpal_debug_no_rights;
 extern bool rpal_debug_no_clamp;
+extern bool rpal_debug_no_lazy;
+extern bool rpal_debug_no_restart;
 
 /* --------------------------------------------------------------- stat.c */
 
