@@ -186,6 +186,27 @@ static int kernel_look(u64 addr, u64 magic, bool by_pipe)
 	return bad ? bad : n < (ssize_t)PAGE ? -1 : 0;
 }
 
+/*
+ * The frames of the owner's tables are given out again, for data that makes no
+ * sense as a table: nothing of ours may still point to them.
+ */
+static bool still_there(u64 slot)
+{
+	u64 v, i, len = 6 * MB;
+	char *p = mmap(NULL, len, RW, ANON, -1, 0);
+	bool found = false;
+	int round;
+
+	madvise(p, len, MADV_NOHUGEPAGE);
+	for (round = 0; round < 4; round++) {
+		memset(p + round * len / 4, 0xff, len / 4);
+		for (i = 0; i < 512; i++)
+			found |= !test_load((u64 *)(slot + i * GB), &v);
+	}
+	munmap(p, len);
+	return found;
+}
+
 static int user_role(void)
 {
 	u64 i, v, bad = 0, n = 0;
@@ -247,8 +268,11 @@ static int user_role(void)
 		printf("%s: %lu wrong words\n", test_name, bad);
 		return 64;
 	}
-	/* Unmapped memory may be gone before the owner is; wait for that. */
-	for (r = 0; plan.event == OWNER_UNMAPS && r < 10000; r++) {
+	/*
+	 * Memory that was unmapped, or cannot be populated any more, may be gone
+	 * a moment before the rest is.
+	 */
+	for (r = 0; plan.event != OWNER_RELEASES && r < 10000; r++) {
 		if (test_peer(dev, peer_key, 0, &peer) == -ENOENT)
 			break;
 		usleep(1000);
@@ -260,6 +284,8 @@ static int user_role(void)
 		    kernel_look(plan.data, 0, test_random() & 1) != -1)
 			return 65;
 	}
+	if (still_there(plan.data & ~(RPAL_SLOT_SIZE - 1)))
+		return 67;
 	if (test_peer(dev, peer_key, 0, &peer) != -ENOENT)
 		return 66;
 	return 0;
