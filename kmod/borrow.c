@@ -20,6 +20,7 @@
 #include <asm/ptrace.h>
 
 #include "thread.h"
+#include "trace.h"
 
 /* Threads from the current one (0) to the one whose code runs (top). */
 struct chain {
@@ -122,6 +123,8 @@ static void end_with(struct ending *ending, struct rpal_tcb *home,
 	ending->status = status;
 	ending->result = result;
 	rpal_count(stat);
+	trace_rpal_restart(rpal_stat_name(stat), task_pid_nr(home->task),
+			   status, current_pt_regs()->ip);
 }
 
 /* A claim stands: before the receiver has begun, or after it has finished. */
@@ -330,6 +333,9 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 	if (ending.home)
 		rpal_context_fpu_own(ending.home);
 	if (hand) {
+		trace_rpal_lazy_switch(why, task_pid_nr(current),
+				       task_pid_nr(chain.thread[chain.top]->task),
+				       chain.top, live.regs.ip);
 		hand_out(&chain, &live, ending.home ? NULL : trap);
 		rpal_context_from_block(&live, self, self->space->ranges.lazy_ip,
 					RPAL_CALL_LAZY, 0);

@@ -4,9 +4,11 @@
  */
 #include <linux/sched/signal.h>
 #include <linux/syscall_user_dispatch.h>
+#include <asm/pkru.h>
 #include <asm/syscall.h>
 
 #include "hook.h"
+#include "sym.h"
 #include "thread.h"
 
 /* ------------------------------------------------------------ system calls */
@@ -85,6 +87,41 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, trap) != RPAL_OWN)
 		rpal_divert(fregs, parent_ip, fault_handed_over);
 }
+
+/* -------------------------------------------------------------------- rseq */
+
+#ifdef CONFIG_RSEQ
+/*
+ * In place of __rseq_handle_notify_resume(): the kernel is about to write the
+ * task's own rseq area, which the rights of the code that it has borrowed may
+ * close. librpal leaves no rseq to its threads; this is for those that took it
+ * again.
+ */
+static void rseq_with_own_rights(struct ksignal *ksig, struct pt_regs *regs)
+{
+	struct rpal_space *space = rpal_space_current();
+	u32 pkru = read_pkru();
+
+	if (space)
+		write_pkru(rpal_pkru_for(space->pkey));
+	rpal_k___rseq_handle_notify_resume(ksig, regs);
+	write_pkru(pkru);
+}
+
+/* __rseq_handle_notify_resume(ksig, regs) */
+RPAL_CALLBACK(rpal_on_rseq_handle_notify_resume)
+{
+	struct rpal_tcb *t;
+
+	if (rpal_debug_no_rseq)
+		return;
+	rcu_read_lock();
+	t = rpal_thread_current();
+	if (t && rpal_borrowing(t, current_pt_regs()))
+		rpal_divert(fregs, parent_ip, rseq_with_own_rights);
+	rcu_read_unlock();
+}
+#endif
 
 /* ------------------------------------------------------------------- death */
 

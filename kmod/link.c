@@ -12,6 +12,7 @@
 
 #include "rpal.h"
 #include "sym.h"
+#include "trace.h"
 
 /*
  * Flushing a peer makes the kernel call that peer's notifier, which is ours
@@ -105,6 +106,7 @@ void rpal_link(struct rpal_space *a, struct rpal_space *b)
 	rpal_link_sync(a, b);
 	rpal_link_sync(b, a);
 	rpal_count(RPAL_STAT_LINKS);
+	trace_rpal_link(a->slot, b->slot);
 }
 
 /**
@@ -125,6 +127,7 @@ void rpal_unlink(struct rpal_space *a, struct rpal_space *b)
 	entry_clear(a, b);
 	entry_clear(b, a);
 	rpal_count(RPAL_STAT_UNLINKS);
+	trace_rpal_unlink(a->slot, b->slot);
 }
 
 /**

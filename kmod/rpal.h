@@ -52,6 +52,7 @@ extern bool rpal_debug_no_rights;
 extern bool rpal_debug_no_clamp;
 extern bool rpal_debug_no_lazy;
 extern bool rpal_debug_no_restart;
+extern bool rpal_debug_no_rseq;
 
 /* --------------------------------------------------------------- stat.c */
 
@@ -92,6 +93,7 @@ static inline void rpal_count(enum rpal_stat what)
 	atomic_long_inc(&rpal_stats[what]);
 }
 
+const char *rpal_stat_name(enum rpal_stat what);
 void rpal_stat_init(void);
 void rpal_stat_exit(void);
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Counters and the list of services, under debugfs in rpal/.
+ * Counters and the list of services, under debugfs in rpal/; tracepoints.
  */
 #include <linux/debugfs.h>
 #include <linux/pid.h>
 #include <linux/seq_file.h>
 
 #include "rpal.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 
 atomic_long_t rpal_stats[RPAL_NR_STATS];
 
@@ -40,6 +43,17 @@ static const char * const stat_names[RPAL_NR_STATS] = {
 };
 
 static struct dentry *dir;
+
+/**
+ * rpal_stat_name() - name of a counter
+ * @what:	the counter
+ *
+ * Context: any.
+ */
+const char *rpal_stat_name(enum rpal_stat what)
+{
+	return stat_names[what];
+}
 
 static int stats_show(struct seq_file *seq, void *unused)
 {

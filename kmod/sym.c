@@ -23,6 +23,9 @@ static const struct {
 	SYM(__bad_area_nosemaphore),
 	SYM(wake_up_new_task),
 	SYM(ptrace_may_access),
+#ifdef CONFIG_RSEQ
+	SYM(__rseq_handle_notify_resume),
+#endif
 #ifdef RPAL_NEED_PTI_THUNK
 	SYM(__pti_set_user_pgtbl),
 #endif

@@ -11,6 +11,7 @@
 
 #include <linux/types.h>
 
+struct ksignal;
 struct mm_struct;
 struct pt_regs;
 struct task_struct;
@@ -30,6 +31,8 @@ void rpal_k___bad_area_nosemaphore(struct pt_regs *regs,
 				   unsigned long address, u32 pkey,
 				   int si_code);
 void rpal_k_wake_up_new_task(struct task_struct *task);
+void rpal_k___rseq_handle_notify_resume(struct ksignal *ksig,
+					struct pt_regs *regs);
 bool rpal_k_ptrace_may_access(struct task_struct *task, unsigned int mode);
 
 /* Where the thunks go; beside them in thunk.S, filled in by sym.c. */
@@ -40,6 +43,7 @@ extern unsigned long rpal_addr_bad_area_nosemaphore;
 extern unsigned long rpal_addr___bad_area_nosemaphore;
 extern unsigned long rpal_addr_wake_up_new_task;
 extern unsigned long rpal_addr_ptrace_may_access;
+extern unsigned long rpal_addr___rseq_handle_notify_resume;
 extern unsigned long rpal_addr___pti_set_user_pgtbl;
 
 unsigned long rpal_sym_find(const char *name);

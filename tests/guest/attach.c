@@ -7,8 +7,8 @@
 
 #include "common.h"
 
-#define PARAMETER	"/sys/module/rpal/parameters/link_attach"
-#define YAMA		"/proc/sys/kernel/yama/ptrace_scope"
+#define PARAMETER "/sys/module/rpal/parameters/link_attach"
+#define YAMA	  "/proc/sys/kernel/yama/ptrace_scope"
 
 static bool put(const char *path, const char *value)
 {
