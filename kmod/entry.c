@@ -93,9 +93,8 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 #ifdef CONFIG_RSEQ
 /*
  * In place of __rseq_handle_notify_resume(): the kernel is about to write the
- * task's own rseq area, which the rights of the code that it has borrowed may
- * close. librpal leaves no rseq to its threads; this is for those that took it
- * again.
+ * task's own rseq area, which in a call may be closed. librpal leaves no rseq
+ * to its threads; this is for those that took it again.
  */
 static void rseq_with_own_rights(struct ksignal *ksig, struct pt_regs *regs)
 {
@@ -117,7 +116,8 @@ RPAL_CALLBACK(rpal_on_rseq_handle_notify_resume)
 		return;
 	rcu_read_lock();
 	t = rpal_thread_current();
-	if (t && rpal_borrowing(t, current_pt_regs()))
+	/* Before the claim and after it the rights are not its own, either. */
+	if (t && READ_ONCE(t->block->callee))
 		rpal_divert(fregs, parent_ip, rseq_with_own_rights);
 	rcu_read_unlock();
 }

@@ -14,6 +14,7 @@
 #include <rpal/rpal.h>
 
 #define PATH	 "/tmp/call-rseq.sock"
+#define STATS	 "/sys/kernel/debug/rpal/stats"
 #define P_SPIN	 1
 #define WAIT_MS	 60000
 #define NR_CALLS 200
@@ -94,16 +95,25 @@ static void kept(int id)
 	u64 n = SPIN;
 	int64_t r;
 	int i, bad = 0;
+	long faults = test_file_value(STATS, "lazy_fault");
 
 	test_begin("a sender that takes it again");
 	MUST(!pthread_create(&thread, NULL, disturb, NULL));
 	test_pin(0);
 	CHECK(!rpal_call(id, P_SPIN, &n, sizeof(n), &r), "%s", rpal_last_error());
 	CHECK(!rseq(0), "register");
-	for (i = 0; i < NR_CALLS; i++)
-		bad += rpal_call(id, P_SPIN, &n, sizeof(n), &r) || r != SPIN;
+	for (i = 0; i < NR_CALLS; i++) {
+		int err = rpal_call(id, P_SPIN, &n, sizeof(n), &r);
+
+		if (err || r != SPIN)
+			CHECK(bad++ > 5, "call %d: %d, result %lld: %s", i, err, (long long)r,
+			      err ? rpal_last_error() : "");
+	}
 	CHECK(!bad, "%d of %d calls", bad, NR_CALLS);
 	CHECK(has_rseq(), "lost");
+	/* Where the kernel could not write, the fault has ended in a hand-over. */
+	CHECK(test_file_value(STATS, "lazy_fault") == faults, "%ld faults",
+	      test_file_value(STATS, "lazy_fault") - faults);
 	CHECK(!rseq(UNREG), "unregister");
 	done = true;
 	MUST(!pthread_join(thread, NULL));
