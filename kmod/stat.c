@@ -110,11 +110,14 @@ static int services_show(struct seq_file *seq, void *unused)
 
 		if (!row.used)
 			continue;
-		seq_printf(seq, "%u %d %u %u %s %s %s %s\n", slot, row.tgid,
-			   row.pkey, row.links,
-			   row.registered ? "service" : "placed",
-			   row.private_low ? "private" : "-",
-			   row.group[0] ? row.group : "-", row.comm);
+		seq_printf(seq, "%u %d %u %u %s %s ", slot, row.tgid, row.pkey,
+			   row.links, row.registered ? "service" : "placed",
+			   row.private_low ? "private" : "-");
+		/* Both are what somebody chose to write there. */
+		seq_escape(seq, row.group[0] ? row.group : "-", " \t\n\\");
+		seq_putc(seq, ' ');
+		seq_escape(seq, row.comm, "\t\n\\");
+		seq_putc(seq, '\n');
 	}
 	return 0;
 }
