@@ -192,16 +192,16 @@ static int kernel_look(u64 addr, u64 magic, bool by_pipe)
  */
 static bool still_there(u64 slot)
 {
-	u64 v, i, len = 6 * MB;
+	u64 v, i, len = 3 * MB;
 	char *p = mmap(NULL, len, RW, ANON, -1, 0);
 	bool found = false;
 	int round;
 
 	madvise(p, len, MADV_NOHUGEPAGE);
-	for (round = 0; round < 4; round++) {
-		memset(p + round * len / 4, 0xff, len / 4);
-		for (i = 0; i < 512; i++)
-			found |= !test_load((u64 *)(slot + i * GB), &v);
+	for (round = 0; round < 3; round++) {
+		memset(p + round * len / 3, 0xff, len / 3);
+		for (i = 0; i < 8; i++)
+			found |= !test_load((u64 *)(slot + i * 64 * GB), &v);
 	}
 	munmap(p, len);
 	return found;
