@@ -59,6 +59,8 @@ static void entry_clear(struct rpal_space *peer, struct rpal_space *owner)
 {
 	p4d_t *entry = entry_of(peer->mm, owner->base);
 
+	if (rpal_debug_no_clear && (owner->dead || peer->dead))
+		return;
 	if (entry && !p4d_none(*entry))
 		set_p4d(entry, __p4d(0));
 	flush(peer, owner->base, owner->end);
@@ -114,7 +116,9 @@ void rpal_link(struct rpal_space *a, struct rpal_space *b)
  * @a:		one
  * @b:		the other
  *
- * When it returns no CPU can reach one's memory through the other's tables.
+ * When it returns no CPU can reach one's memory through the other's tables. If
+ * one's mm is being torn down its tables are freed next: the peer's copy must be
+ * gone, and so must the copy of the peer's entry, which is not its to free.
  *
  * Context: rpal_lock held.
  */
@@ -128,29 +132,6 @@ void rpal_unlink(struct rpal_space *a, struct rpal_space *b)
 	entry_clear(b, a);
 	rpal_count(RPAL_STAT_UNLINKS);
 	trace_rpal_unlink(a->slot, b->slot);
-}
-
-/**
- * rpal_link_teardown() - end all links of a space whose mm is being torn down
- * @space:	the space, marked dead
- *
- * The mm's tables are freed next: peers' copies must be gone, and so must the
- * copies of peers' entries in its own table, which are not its to free.
- *
- * Context: rpal_lock held.
- */
-void rpal_link_teardown(struct rpal_space *space)
-{
-	unsigned int slot;
-
-	for_each_set_bit(slot, space->peers, RPAL_NR_SLOTS) {
-		if (rpal_debug_no_clear) {
-			__clear_bit(space->slot, rpal_slots[slot]->peers);
-			__clear_bit(slot, space->peers);
-			continue;
-		}
-		rpal_unlink(space, rpal_slots[slot]);
-	}
 }
 
 /**

@@ -214,7 +214,6 @@ static inline bool rpal_in_slot(const struct rpal_space *space,
 void rpal_link(struct rpal_space *a, struct rpal_space *b);
 void rpal_unlink(struct rpal_space *a, struct rpal_space *b);
 bool rpal_link_sync(struct rpal_space *a, struct rpal_space *b);
-void rpal_link_teardown(struct rpal_space *space);
 void rpal_link_invalidate(struct rpal_space *space, unsigned long start,
 			  unsigned long end);
 

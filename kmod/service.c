@@ -166,7 +166,6 @@ static struct rpal_ask *end_locked(struct rpal_space *space)
 			continue;
 		drop_ask_locked(space, peer);
 		drop_ask_locked(peer, space);
-		/* The dead are unlinked by the teardown of their tables. */
 		if (peer != space)
 			rpal_unlink(space, peer);
 	}

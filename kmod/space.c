@@ -84,10 +84,12 @@ static void space_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
 	struct rpal_space *space = container_of(mn, struct rpal_space, mn);
 
-	rpal_service_mm_gone(space);
 	spin_lock(&rpal_lock);
 	space->dead = true;
-	rpal_link_teardown(space);
+	spin_unlock(&rpal_lock);
+	/* Only services have links. */
+	rpal_service_mm_gone(space);
+	spin_lock(&rpal_lock);
 	space_unhash_locked(space);
 	spin_unlock(&rpal_lock);
 	mmu_notifier_put(mn);
