@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define MODULE	"/vm/rpal.ko"
+#define MODULE "/vm/rpal.ko"
 
 static struct stat device;
 

@@ -79,8 +79,7 @@ static void obey(const struct test_cmd *c, struct test_res *r, int fd)
 		fflush(stdout);
 		exit(c->a[0]);
 	case OP_SYSCALL:
-		r->ret = syscall(c->a[0], c->a[1], c->a[2], c->a[3], c->a[4],
-				 c->a[5], c->a[6]);
+		r->ret = syscall(c->a[0], c->a[1], c->a[2], c->a[3], c->a[4], c->a[5], c->a[6]);
 		if (r->ret == -1)
 			r->ret = -errno;
 		break;
@@ -255,8 +254,8 @@ void puppet_do(struct puppet *p, const struct test_cmd *c, struct test_res *r)
 {
 	puppet_send(p, c);
 	if (!puppet_result(p, r)) {
-		printf("%s: a puppet died of op %lu(%lx, %lx, %lx)\n", test_name,
-		       c->op, c->a[0], c->a[1], c->a[2]);
+		printf("%s: a puppet died of op %lu(%lx, %lx, %lx)\n", test_name, c->op, c->a[0],
+		       c->a[1], c->a[2]);
 		printf("%s: it: %s\n", test_name, test_status(test_wait(p->child.pid)));
 		test_die(__FILE__, __LINE__, "puppet");
 	}
@@ -268,8 +267,7 @@ void puppet_do(struct puppet *p, const struct test_cmd *c, struct test_res *r)
 	}
 }
 
-long puppet_syscall(struct puppet *p, long nr, u64 a, u64 b, u64 c, u64 d,
-		    u64 e, u64 f)
+long puppet_syscall(struct puppet *p, long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	struct test_cmd cmd = { .op = OP_SYSCALL, .a = { nr, a, b, c, d, e, f } };
 	struct test_res r;
@@ -285,16 +283,14 @@ u64 puppet_mmap(struct puppet *p, u64 addr, u64 len, int prot, int flags)
 
 u64 puppet_alloc(struct puppet *p, u64 len, u64 value)
 {
-	u64 a = puppet_mmap(p, 0, len, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS);
+	u64 a = puppet_mmap(p, 0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
 
 	MUST(a < -4096UL);
 	MUST(!puppet_store(p, a, value));
 	return a;
 }
 
-long puppet_ioctl(struct puppet *p, int fd, unsigned long cmd, void *arg,
-		  size_t n)
+long puppet_ioctl(struct puppet *p, int fd, unsigned long cmd, void *arg, size_t n)
 {
 	struct test_cmd c = { .op = OP_IOCTL, .a = { fd, cmd } };
 	struct test_res r;

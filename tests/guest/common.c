@@ -23,8 +23,8 @@
 #include <time.h>
 #include <ucontext.h>
 
-#define ENV_ROLE	"RPAL_TEST_ROLE"
-#define ENV_ARG		"RPAL_TEST_ARG"
+#define ENV_ROLE "RPAL_TEST_ROLE"
+#define ENV_ARG	 "RPAL_TEST_ARG"
 
 const char *test_name = "?";
 const char *test_arg = "";
@@ -38,8 +38,7 @@ static char case_name[160];
 
 /* ----------------------------------------------------------------- verdicts */
 
-bool test_check(bool ok, const char *file, int line, const char *cond,
-		const char *fmt, ...)
+bool test_check(bool ok, const char *file, int line, const char *cond, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -59,8 +58,8 @@ void test_die(const char *file, int line, const char *what)
 {
 	int e = errno;
 
-	printf("%s: %s:%d: cannot go on: %s (errno %d, %s)\n", test_name, file,
-	       line, what, e, strerror(e));
+	printf("%s: %s:%d: cannot go on: %s (errno %d, %s)\n", test_name, file, line, what, e,
+	       strerror(e));
 	fflush(stdout);
 	_exit(1);
 }
@@ -112,7 +111,7 @@ bool test_have_pkeys(void)
 
 	if (have < 0) {
 		/* OSPKE: the kernel has turned protection keys on. */
-		asm volatile("cpuid" : "+a" (a), "=b" (b), "+c" (c), "=d" (d));
+		asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
 		have = c >> 4 & 1;
 	}
 	return have;
@@ -130,24 +129,22 @@ static void dump(int sig, const siginfo_t *si, const ucontext_t *uc)
 		const char *name;
 		int reg;
 	} regs[] = {
-		{ "ip", REG_RIP }, { "sp", REG_RSP }, { "ax", REG_RAX },
-		{ "bx", REG_RBX }, { "cx", REG_RCX }, { "dx", REG_RDX },
-		{ "si", REG_RSI }, { "di", REG_RDI }, { "bp", REG_RBP },
-		{ "r8", REG_R8 }, { "r9", REG_R9 }, { "r10", REG_R10 },
-		{ "r11", REG_R11 }, { "r12", REG_R12 }, { "r13", REG_R13 },
-		{ "r14", REG_R14 }, { "r15", REG_R15 }, { "err", REG_ERR },
+		{ "ip", REG_RIP },  { "sp", REG_RSP },	{ "ax", REG_RAX },  { "bx", REG_RBX },
+		{ "cx", REG_RCX },  { "dx", REG_RDX },	{ "si", REG_RSI },  { "di", REG_RDI },
+		{ "bp", REG_RBP },  { "r8", REG_R8 },	{ "r9", REG_R9 },   { "r10", REG_R10 },
+		{ "r11", REG_R11 }, { "r12", REG_R12 }, { "r13", REG_R13 }, { "r14", REG_R14 },
+		{ "r15", REG_R15 }, { "err", REG_ERR },
 	};
 	char text[1024];
 	size_t i;
 	int n;
 
 	n = snprintf(text, sizeof(text),
-		     "%s: pid %d: unexpected signal %d code %d addr %p pkey %u\n ",
-		     test_name, getpid(), sig, si->si_code, si->si_addr,
+		     "%s: pid %d: unexpected signal %d code %d addr %p pkey %u\n ", test_name,
+		     getpid(), sig, si->si_code, si->si_addr,
 		     si->si_code == SEGV_PKUERR ? si->si_pkey : 0);
 	for (i = 0; i < ARRAY_SIZE(regs); i++)
-		n += snprintf(text + n, sizeof(text) - n, " %s %llx",
-			      regs[i].name,
+		n += snprintf(text + n, sizeof(text) - n, " %s %llx", regs[i].name,
 			      (unsigned long long)uc->uc_mcontext.gregs[regs[i].reg]);
 	n += snprintf(text + n, sizeof(text) - n, "\n  dump at %p\n", (void *)dump);
 	if (write(1, text, n) != n)
@@ -213,14 +210,14 @@ u32 pkru_read(void)
 
 	if (!test_have_pkeys())
 		return 0;
-	asm volatile("rdpkru" : "=a" (a), "=d" (d) : "c" (0));
+	asm volatile("rdpkru" : "=a"(a), "=d"(d) : "c"(0));
 	return a;
 }
 
 void pkru_write(u32 v)
 {
 	if (test_have_pkeys())
-		asm volatile("wrpkru" : : "a" (v), "c" (0), "d" (0) : "memory");
+		asm volatile("wrpkru" : : "a"(v), "c"(0), "d"(0) : "memory");
 }
 
 enum test_rights pkru_rights(u32 pkru, unsigned int pkey)
@@ -263,14 +260,10 @@ static int sleep_role(void)
 }
 
 static const struct test_role own_roles[] = {
-	{ "puppet", test_puppet_role },
-	{ "report", report_role },
-	{ "sleep", sleep_role },
-	{ }
+	{ "puppet", test_puppet_role }, { "report", report_role }, { "sleep", sleep_role }, {}
 };
 
-static const struct test_role *find_role(const struct test_role *r,
-					 const char *name)
+static const struct test_role *find_role(const struct test_role *r, const char *name)
 {
 	for (; r && r->name; r++)
 		if (!strcmp(r->name, name))
@@ -356,8 +349,8 @@ static void child_exec(const struct test_spawn *s, int sock, int err, pid_t pare
 	if (s->stack_unlimited && setrlimit(RLIMIT_STACK, &inf))
 		goto fail;
 	if (s->uid) {
-		if (stat(TEST_DEV, &st) || setgroups(1, &st.st_gid) ||
-		    setgid(s->uid) || setuid(s->uid))
+		if (stat(TEST_DEV, &st) || setgroups(1, &st.st_gid) || setgid(s->uid) ||
+		    setuid(s->uid))
 			goto fail;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -367,8 +360,7 @@ static void child_exec(const struct test_spawn *s, int sock, int err, pid_t pare
 		goto fail;
 	if (!s->unplaced) {
 		if (s->group)
-			strncpy((char *)place.group, s->group,
-				sizeof(place.group) - 1);
+			strncpy((char *)place.group, s->group, sizeof(place.group) - 1);
 		if (!test_have_pkeys())
 			place.flags |= RPAL_PLACE_NO_PKEYS;
 		if (ioctl(dev, RPAL_IOC_PLACE, &place))
@@ -412,7 +404,7 @@ int test_spawn(struct test_child *c, const struct test_spawn *s)
 /* What a process hangs in, for the reader of the log. */
 static void show_stuck(pid_t pid)
 {
-	static const char * const files[] = { "comm", "wchan", "stack", "syscall" };
+	static const char *const files[] = { "comm", "wchan", "stack", "syscall" };
 	char path[64], text[2048];
 	size_t i;
 	ssize_t n;
@@ -551,8 +543,7 @@ u64 test_recv_u64(int fd)
 
 static char vma_text[1 << 20];
 
-int test_for_each_vma(bool keys, int (*fn)(const struct test_vma *, void *),
-		      void *arg)
+int test_for_each_vma(bool keys, int (*fn)(const struct test_vma *, void *), void *arg)
 {
 	char *line, *next, *end;
 	struct test_vma v, w;
@@ -576,8 +567,8 @@ int test_for_each_vma(bool keys, int (*fn)(const struct test_vma *, void *),
 		next[-1] = 0;
 		memset(&w, 0, sizeof(w));
 		w.pkey = -1;
-		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %127[^\n]", &w.start,
-			   &w.end, w.perms, w.name) >= 3) {
+		if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %127[^\n]", &w.start, &w.end, w.perms,
+			   w.name) >= 3) {
 			if (have)
 				ret |= fn(&v, arg);
 			v = w;
@@ -604,15 +595,13 @@ static int bad_vma(const struct test_vma *v, void *arg)
 
 	if (!strcmp(v->name, "[vsyscall]"))
 		return 0;
-	ok = (v->start >= b->self->base && v->end <= b->self->end) ||
-	     (b->low && v->end <= LOW_END);
+	ok = (v->start >= b->self->base && v->end <= b->self->end) || (b->low && v->end <= LOW_END);
 	if (b->self->pkey && v->pkey != (int)b->self->pkey)
 		ok = false;
 	if (!ok) {
 		b->bad++;
-		printf("%s: bad mapping (slot %u, key %u): %lx-%lx %s %s key %d\n",
-		       test_name, b->self->slot, b->self->pkey, v->start, v->end,
-		       v->perms, v->name, v->pkey);
+		printf("%s: bad mapping (slot %u, key %u): %lx-%lx %s %s key %d\n", test_name,
+		       b->self->slot, b->self->pkey, v->start, v->end, v->perms, v->name, v->pkey);
 	}
 	return 0;
 }
@@ -736,11 +725,11 @@ int test_peer(int fd, u64 key, u32 id, struct rpal_peer *p)
 
 int test_hooks(void)
 {
-	static const char * const names[] = {
-		"begin_new_exec", "setup_arg_pages", "get_unmapped_area",
+	static const char *const names[] = {
+		"begin_new_exec",      "setup_arg_pages",  "get_unmapped_area",
 		"__get_unmapped_area", "vm_unmapped_area", "mmap_region",
-		"do_mprotect_pkey", "finalize_exec", "bad_area_nosemaphore",
-		"wake_up_new_task", "exit_mmap", "fpu__clear_user_states",
+		"do_mprotect_pkey",    "finalize_exec",	   "bad_area_nosemaphore",
+		"wake_up_new_task",    "exit_mmap",	   "fpu__clear_user_states",
 	};
 	char line[512], name[128];
 	int n = 0;

@@ -29,37 +29,35 @@
 typedef uint32_t u32;
 typedef uint64_t u64;
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define PAGE		4096UL
-#define MB		(1UL << 20)
-#define GB		(1UL << 30)
-#define LOW_END		RPAL_SLOT_SIZE	/* below: private mappings */
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define PAGE	      4096UL
+#define MB	      (1UL << 20)
+#define GB	      (1UL << 30)
+#define LOW_END	      RPAL_SLOT_SIZE /* below: private mappings */
 
-#define TEST_SKIP	77
-#define TEST_DEV	"/dev/rpal"
+#define TEST_SKIP 77
+#define TEST_DEV  "/dev/rpal"
 /* Children find the socket to their driver, and what else they got, here. */
-#define TEST_FD_DRIVER	3
-#define TEST_FD_PEER	4
-#define TEST_FD_SHARED	5
+#define TEST_FD_DRIVER 3
+#define TEST_FD_PEER   4
+#define TEST_FD_SHARED 5
 
 /* ----------------------------------------------------------------- verdicts */
 
-bool test_check(bool ok, const char *file, int line, const char *cond,
-		const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+bool test_check(bool ok, const char *file, int line, const char *cond, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /* Say where, what and with which values if @cond does not hold; its value. */
-#define CHECK(cond, ...) \
-	test_check(!!(cond), __FILE__, __LINE__, #cond, __VA_ARGS__)
+#define CHECK(cond, ...) test_check(!!(cond), __FILE__, __LINE__, #cond, __VA_ARGS__)
 
 /* A call that must succeed for the test to make sense at all. */
-#define MUST(cond) \
-	do { \
-		if (!(cond)) \
+#define MUST(cond)                                           \
+	do {                                                 \
+		if (!(cond))                                 \
 			test_die(__FILE__, __LINE__, #cond); \
 	} while (0)
 
-void test_die(const char *file, int line, const char *what)
-	__attribute__((noreturn));
+void test_die(const char *file, int line, const char *what) __attribute__((noreturn));
 
 /* One case from begin to end: prints "ok NAME: what" if no check failed. */
 void test_begin(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -72,7 +70,7 @@ extern const char *test_name;
 
 struct test_role {
 	const char *name;
-	int (*run)(void);	/* exit status, 0 also needs no failed check */
+	int (*run)(void); /* exit status, 0 also needs no failed check */
 };
 
 /*
@@ -92,17 +90,17 @@ bool test_have_pkeys(void);
 /* ----------------------------------------------------------------- children */
 
 struct test_spawn {
-	const char *role;	/* default "puppet" */
-	const char *arg;	/* becomes test_arg in the child */
-	const char *path;	/* default: this program */
-	char *const *argv;	/* default: the program's name */
-	const char *group;	/* service group, default: none */
+	const char *role;  /* default "puppet" */
+	const char *arg;   /* becomes test_arg in the child */
+	const char *path;  /* default: this program */
+	char *const *argv; /* default: the program's name */
+	const char *group; /* service group, default: none */
 	bool unplaced;
 	bool stack_unlimited;
-	unsigned long persona;	/* personality(2) */
-	uid_t uid;		/* 0: stay root */
-	int peer;		/* descriptor for TEST_FD_PEER, 0: none */
-	int shared;		/* descriptor for TEST_FD_SHARED, 0: none */
+	unsigned long persona; /* personality(2) */
+	uid_t uid;	       /* 0: stay root */
+	int peer;	       /* descriptor for TEST_FD_PEER, 0: none */
+	int shared;	       /* descriptor for TEST_FD_SHARED, 0: none */
 };
 
 struct test_child {
@@ -123,7 +121,7 @@ void test_reap(struct test_child *c);
 /* Over the sockets; a driver or peer that has gone ends the child. */
 void test_send(int fd, const void *p, size_t n);
 void test_recv(int fd, void *p, size_t n);
-bool test_try_recv(int fd, void *p, size_t n);	/* false: end or time-out */
+bool test_try_recv(int fd, void *p, size_t n); /* false: end or time-out */
 void test_send_u64(int fd, u64 v);
 u64 test_recv_u64(int fd);
 void test_socketpair(int fd[2]);
@@ -145,10 +143,10 @@ struct test_fault {
 
 extern __thread struct test_fault test_fault;
 
-#define TEST_EXTABLE \
+#define TEST_EXTABLE                                    \
 	".pushsection test_extable, \"a\", @progbits\n" \
-	".long 1b - .\n" \
-	".long 2b - .\n" \
+	".long 1b - .\n"                                \
+	".long 2b - .\n"                                \
 	".popsection\n"
 
 static inline int test_load8(const volatile void *p, unsigned char *v)
@@ -156,7 +154,9 @@ static inline int test_load8(const volatile void *p, unsigned char *v)
 	int sig;
 
 	asm volatile("xorl %%eax, %%eax\n1: movb (%2), %1\n2:\n" TEST_EXTABLE
-		     : "=&a" (sig), "=&q" (*v) : "r" (p) : "memory");
+		     : "=&a"(sig), "=&q"(*v)
+		     : "r"(p)
+		     : "memory");
 	return sig;
 }
 
@@ -166,7 +166,9 @@ static inline int test_load(const volatile void *p, u64 *v)
 	int sig;
 
 	asm volatile("xorl %%eax, %%eax\n1: movq (%2), %1\n2:\n" TEST_EXTABLE
-		     : "=&a" (sig), "+&r" (r) : "r" (p) : "memory");
+		     : "=&a"(sig), "+&r"(r)
+		     : "r"(p)
+		     : "memory");
 	*v = r;
 	return sig;
 }
@@ -176,7 +178,9 @@ static inline int test_store8(volatile void *p, unsigned char v)
 	int sig;
 
 	asm volatile("xorl %%eax, %%eax\n1: movb %1, (%2)\n2:\n" TEST_EXTABLE
-		     : "=&a" (sig) : "q" (v), "r" (p) : "memory");
+		     : "=&a"(sig)
+		     : "q"(v), "r"(p)
+		     : "memory");
 	return sig;
 }
 
@@ -185,7 +189,9 @@ static inline int test_store(volatile void *p, u64 v)
 	int sig;
 
 	asm volatile("xorl %%eax, %%eax\n1: movq %1, (%2)\n2:\n" TEST_EXTABLE
-		     : "=&a" (sig) : "r" (v), "r" (p) : "memory");
+		     : "=&a"(sig)
+		     : "r"(v), "r"(p)
+		     : "memory");
 	return sig;
 }
 
@@ -210,12 +216,11 @@ struct test_vma {
 	u64 start, end;
 	char perms[8];
 	char name[128];
-	int pkey;		/* -1: not known */
+	int pkey; /* -1: not known */
 };
 
 /* Calls @fn for each line of smaps (of maps, if !@keys); its results are or-ed. */
-int test_for_each_vma(bool keys, int (*fn)(const struct test_vma *, void *),
-		      void *arg);
+int test_for_each_vma(bool keys, int (*fn)(const struct test_vma *, void *), void *arg);
 /*
  * Number of mappings (but for vsyscall) outside @self's slot, or with another
  * key; each is printed. Mappings in the lowest 512 GiB pass if @low.
@@ -225,8 +230,7 @@ int test_bad_vmas(const struct rpal_self *self, bool low);
 bool test_mapped(pid_t pid, u64 start, u64 end);
 int test_vma_pkey(const void *addr);
 
-static inline bool in_slot(const struct rpal_self *s, const volatile void *p,
-			   u64 len)
+static inline bool in_slot(const struct rpal_self *s, const volatile void *p, u64 len)
 {
 	u64 a = (u64)p;
 
@@ -235,33 +239,49 @@ static inline bool in_slot(const struct rpal_self *s, const volatile void *p,
 
 /* ----------------------------------------------------------------- services */
 
-int test_open(void);			/* /dev/rpal, close-on-exec */
-int test_self(int fd, struct rpal_self *s);	/* 0 or -errno */
+int test_open(void);			    /* /dev/rpal, close-on-exec */
+int test_self(int fd, struct rpal_self *s); /* 0 or -errno */
 void test_ranges(struct rpal_ranges *r);
-int test_register(int fd, struct rpal_register *r);	/* 0 or -errno */
+int test_register(int fd, struct rpal_register *r); /* 0 or -errno */
 int test_request(int fd, u64 key, struct rpal_request *r);
 int test_release(int fd, u64 key, struct rpal_request *r);
 int test_peer(int fd, u64 key, u32 id, struct rpal_peer *p);
 /* Are there hooks of the module? -1: cannot know. */
 int test_hooks(void);
-int test_wait_hooks_gone(int seconds);	/* 0, or what test_hooks() says */
+int test_wait_hooks_gone(int seconds); /* 0, or what test_hooks() says */
 
 /* ------------------------------------------------------------------ puppets */
 
 struct puppet {
 	struct test_child child;
 	struct rpal_self self;
-	u64 key;		/* once registered */
-	u64 buf;		/* address of a buffer of PUPPET_BUF bytes */
-	int fd;			/* its file of /dev/rpal */
+	u64 key; /* once registered */
+	u64 buf; /* address of a buffer of PUPPET_BUF bytes */
+	int fd;	 /* its file of /dev/rpal */
 };
 
-#define PUPPET_BUF	65536UL
+#define PUPPET_BUF 65536UL
 
 enum {
-	OP_EXIT, OP_SYSCALL, OP_IOCTL, OP_LOAD, OP_LOAD8, OP_STORE, OP_STORE8,
-	OP_CALL, OP_PKRU, OP_FILL, OP_VERIFY, OP_EXEC, OP_PUT, OP_GET,
-	OP_REGISTER, OP_OPEN, OP_CODE, OP_PKEY_OF, OP_USER = 64,
+	OP_EXIT,
+	OP_SYSCALL,
+	OP_IOCTL,
+	OP_LOAD,
+	OP_LOAD8,
+	OP_STORE,
+	OP_STORE8,
+	OP_CALL,
+	OP_PKRU,
+	OP_FILL,
+	OP_VERIFY,
+	OP_EXEC,
+	OP_PUT,
+	OP_GET,
+	OP_REGISTER,
+	OP_OPEN,
+	OP_CODE,
+	OP_PKEY_OF,
+	OP_USER = 64,
 };
 
 struct test_cmd {
@@ -271,7 +291,7 @@ struct test_cmd {
 };
 
 struct test_res {
-	int64_t ret;		/* of system calls: -errno */
+	int64_t ret; /* of system calls: -errno */
 	int32_t sig;
 	int32_t code;
 	u64 addr;
@@ -284,7 +304,7 @@ struct test_res {
 /* What puppets of this program can do besides (ops from OP_USER on). */
 extern void (*test_user_op)(const struct test_cmd *c, struct test_res *r);
 
-int test_puppet_role(void);	/* what test_init() runs for "puppet" */
+int test_puppet_role(void); /* what test_init() runs for "puppet" */
 
 /* Start one; 0 or errno as test_spawn(). Placed unless @s says otherwise. */
 int puppet_start(struct puppet *p, const struct test_spawn *s);
@@ -299,20 +319,17 @@ void puppet_do(struct puppet *p, const struct test_cmd *c, struct test_res *r);
 void puppet_send(struct puppet *p, const struct test_cmd *c);
 bool puppet_result(struct puppet *p, struct test_res *r);
 
-long puppet_syscall(struct puppet *p, long nr, u64 a, u64 b, u64 c, u64 d,
-		    u64 e, u64 f);
+long puppet_syscall(struct puppet *p, long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 #define PUPPET_ARG_(_1, _2, _3, _4, _5, _6, _7, ...) \
 	(u64)(_1), (u64)(_2), (u64)(_3), (u64)(_4), (u64)(_5), (u64)(_6)
 /* puppet_sys(p, SYS_munmap, addr, len): missing arguments are 0. */
-#define puppet_sys(p, nr, ...) \
-	puppet_syscall(p, nr, PUPPET_ARG_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0))
+#define puppet_sys(p, nr, ...) puppet_syscall(p, nr, PUPPET_ARG_(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0))
 
 u64 puppet_mmap(struct puppet *p, u64 addr, u64 len, int prot, int flags);
 /* A page, or @len bytes, of private memory with its first word set. */
 u64 puppet_alloc(struct puppet *p, u64 len, u64 value);
-long puppet_ioctl(struct puppet *p, int fd, unsigned long cmd, void *arg,
-		  size_t n);
-int puppet_load(struct puppet *p, u64 addr, u64 *v);	/* signal, test_fault */
+long puppet_ioctl(struct puppet *p, int fd, unsigned long cmd, void *arg, size_t n);
+int puppet_load(struct puppet *p, u64 addr, u64 *v); /* signal, test_fault */
 int puppet_load8(struct puppet *p, u64 addr, unsigned char *v);
 int puppet_store(struct puppet *p, u64 addr, u64 v);
 int puppet_store8(struct puppet *p, u64 addr, unsigned char v);
@@ -328,12 +345,12 @@ void puppet_set_pkru(struct puppet *p, u32 v);
 /* Open or close the memory of another puppet for this one. */
 void puppet_rights(struct puppet *p, struct puppet *peer, enum test_rights r);
 
-int puppet_register(struct puppet *p);			/* 0 or -errno */
+int puppet_register(struct puppet *p); /* 0 or -errno */
 int puppet_unregister(struct puppet *p);
 int puppet_request(struct puppet *p, u64 key, u32 *state);
 int puppet_release(struct puppet *p, u64 key, u32 *state);
 int puppet_peer(struct puppet *p, u64 key, u32 id, struct rpal_peer *out);
-u32 puppet_state(struct puppet *p, struct puppet *peer);	/* RPAL_LINK_* */
+u32 puppet_state(struct puppet *p, struct puppet *peer); /* RPAL_LINK_* */
 /* Register both if need be, ask both ways, open rights both ways. */
 void puppet_link(struct puppet *a, struct puppet *b);
 
@@ -341,10 +358,10 @@ void puppet_link(struct puppet *a, struct puppet *b);
 
 /* Can the module be taken out and put in again here? */
 bool test_module_file(void);
-int test_module_unload(void);			/* 0 or -errno, at once */
+int test_module_unload(void); /* 0 or -errno, at once */
 /* The same, but tries for some time while it is still in use. */
 int test_module_unload_soon(int seconds);
-int test_module_load(const char *parameters);	/* 0 or -errno */
+int test_module_load(const char *parameters); /* 0 or -errno */
 
 /* --------------------------------------------------------------------- misc */
 

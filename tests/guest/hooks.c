@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define SECONDS		10	/* the hooks are removed some time after the last use */
+#define SECONDS 10 /* the hooks are removed some time after the last use */
 
 enum { OP_FORK = OP_USER, OP_FORK_AND_EXIT };
 
@@ -110,8 +110,7 @@ static void presence(void)
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	MUST(n > 0);
 	self[n] = 0;
-	snprintf(path, sizeof(path), "%.*s/tiny-fixed", (int)(strrchr(self, '/') - self),
-		 self);
+	snprintf(path, sizeof(path), "%.*s/tiny-fixed", (int)(strrchr(self, '/') - self), self);
 	fixed.path = path;
 	e = test_spawn(&child, &fixed);
 	CHECK(e == ELIBBAD, "%s", strerror(e));

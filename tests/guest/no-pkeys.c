@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#define PARAMETER	"/sys/module/rpal/parameters/allow_no_pkeys"
+#define PARAMETER "/sys/module/rpal/parameters/allow_no_pkeys"
 
 static int place(u32 flags)
 {
@@ -49,8 +49,7 @@ int main(int argc, char **argv)
 	CHECK(e == -EOPNOTSUPP, "%d", e);
 	e = place(RPAL_PLACE_NO_PKEYS);
 	CHECK(e == -EOPNOTSUPP, "%d", e);
-	CHECK(!(features() & (RPAL_FEATURE_PKEYS | RPAL_FEATURE_NO_PKEYS_OK)), "%lx",
-	      features());
+	CHECK(!(features() & (RPAL_FEATURE_PKEYS | RPAL_FEATURE_NO_PKEYS_OK)), "%lx", features());
 	e = test_spawn(&c, &s);
 	CHECK(e == EOPNOTSUPP, "%d", e);
 	test_end();

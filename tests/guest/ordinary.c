@@ -15,9 +15,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
-#define TEXT_SIZE	(256 * 1024UL)
+#define RW	  (PROT_READ | PROT_WRITE)
+#define ANON	  (MAP_PRIVATE | MAP_ANONYMOUS)
+#define TEXT_SIZE (256 * 1024UL)
 
 /* ------------------------------------------------------- the role: what it says */
 
@@ -95,8 +95,7 @@ static void mappings(void)
 	say("mprotect back: %d\n", mprotect((void *)a, PAGE, RW));
 	b = (u64)mremap((void *)a, PAGE, 8 * PAGE, MREMAP_MAYMOVE);
 	say("mremap: %lx\n", b);
-	b = (u64)mremap((void *)b, 8 * PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-			0x400000000000);
+	b = (u64)mremap((void *)b, 8 * PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, 0x400000000000);
 	say("mremap fixed: %lx\n", b);
 	id = shmget(IPC_PRIVATE, MB, IPC_CREAT | 0600);
 	say("shmat: %lx\n", (u64)shmat(id, NULL, 0));
@@ -152,8 +151,8 @@ static void faults(void)
 	say_fault("none", test_load((void *)a, &v));
 	MUST(!pipe(fd));
 	for (slot = 0; slot < 256; slot += 15)
-		say("write: %d\n", write(fd[1], (void *)(slot * RPAL_SLOT_SIZE + 77 * GB), 8) < 0 ?
-		    errno : 0);
+		say("write: %d\n",
+		    write(fd[1], (void *)(slot * RPAL_SLOT_SIZE + 77 * GB), 8) < 0 ? errno : 0);
 	close(fd[0]);
 	close(fd[1]);
 }
@@ -288,15 +287,12 @@ static void services(struct puppet *a, struct puppet *b)
 	CHECK(test_hooks() != 0, "no hooks");
 }
 
-static const struct test_role roles[] = {
-	{ "look", look_role },
-	{ }
-};
+static const struct test_role roles[] = { { "look", look_role }, {} };
 
 int main(int argc, char **argv)
 {
 	static const unsigned long personas[] = { 0, ADDR_COMPAT_LAYOUT };
-	static const char * const names[] = { "usual layout", "legacy layout" };
+	static const char *const names[] = { "usual layout", "legacy layout" };
 	char *without[2], *idle[2], *busy[2], *after[2];
 	struct puppet a, b;
 	int i, e;

@@ -10,17 +10,17 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
+#define RW   (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 enum {
-	OP_HANDLER = OP_USER,	/* PKRU in a signal handler, and after it */
-	OP_ALT_HANDLER,		/* the same on another stack */
-	OP_THREAD,		/* PKRU in a new thread */
-	OP_THREAD_HANDLER,	/* PKRU in a handler in a new thread */
-	OP_FORKED,		/* PKRU in a child */
-	OP_FORKED_HANDLER,	/* PKRU in a handler in a child */
-	OP_FAULT_HANDLER,	/* does the handler of a child's fault run? */
+	OP_HANDLER = OP_USER, /* PKRU in a signal handler, and after it */
+	OP_ALT_HANDLER,	      /* the same on another stack */
+	OP_THREAD,	      /* PKRU in a new thread */
+	OP_THREAD_HANDLER,    /* PKRU in a handler in a new thread */
+	OP_FORKED,	      /* PKRU in a child */
+	OP_FORKED_HANDLER,    /* PKRU in a handler in a child */
+	OP_FAULT_HANDLER,     /* does the handler of a child's fault run? */
 };
 
 /* ----------------------------------------------------------- in the puppet */
@@ -84,7 +84,6 @@ static u32 by_child(bool want_handler)
 	status = test_wait(pid);
 	return status ? ~0U : v;
 }
-
 
 static void fault_handler(int sig, siginfo_t *si, void *context)
 {
@@ -153,19 +152,18 @@ static u32 user_do(struct puppet *p, int op, u32 *after)
 /* ------------------------------------------------------------ in the driver */
 
 static struct puppet a, b;
-static u64 there, not_yet;	/* memory of b: touched, and not touched */
+static u64 there, not_yet; /* memory of b: touched, and not touched */
 
 static void check_denied(int sig, u64 addr, int line)
 {
 	CHECK(sig == SIGSEGV, "line %d: signal %d", line, sig);
 	CHECK(test_fault.code == SEGV_PKUERR, "line %d: code %d", line, test_fault.code);
-	CHECK(test_fault.pkey == b.self.pkey, "line %d: key %u, not %u", line,
-	      test_fault.pkey, b.self.pkey);
-	CHECK(test_fault.addr == addr, "line %d: at %lx, not %lx", line, test_fault.addr,
-	      addr);
+	CHECK(test_fault.pkey == b.self.pkey, "line %d: key %u, not %u", line, test_fault.pkey,
+	      b.self.pkey);
+	CHECK(test_fault.addr == addr, "line %d: at %lx, not %lx", line, test_fault.addr, addr);
 }
 
-#define DENIED(expr, addr)	check_denied(expr, addr, __LINE__)
+#define DENIED(expr, addr) check_denied(expr, addr, __LINE__)
 
 static void defaults(void)
 {
@@ -175,8 +173,7 @@ static void defaults(void)
 	test_begin("at exec the own key is open, all others are closed");
 	pkru = puppet_pkru(&a);
 	for (k = 1; k < 16; k++)
-		CHECK(pkru_rights(pkru, k) ==
-		      (k == a.self.pkey ? RIGHTS_WRITE : RIGHTS_NONE),
+		CHECK(pkru_rights(pkru, k) == (k == a.self.pkey ? RIGHTS_WRITE : RIGHTS_NONE),
 		      "pkru %x, own key %u", pkru, a.self.pkey);
 	CHECK(a.self.pkey != b.self.pkey, "both have %u", a.self.pkey);
 	test_end();
@@ -273,7 +270,7 @@ static void contexts(void)
 {
 	static const struct {
 		int op;
-		bool comes_back;	/* PKRU afterwards is what it was */
+		bool comes_back; /* PKRU afterwards is what it was */
 		const char *name;
 	} ops[] = {
 		{ OP_HANDLER, true, "a signal handler" },
@@ -312,8 +309,7 @@ static void groups(void)
 	for (i = 0; i < ARRAY_SIZE(p); i++) {
 		puppet_new(&p[i], "differ");
 		for (j = 0; j < i; j++)
-			CHECK(p[i].self.pkey != p[j].self.pkey, "key %u twice",
-			      p[i].self.pkey);
+			CHECK(p[i].self.pkey != p[j].self.pkey, "key %u twice", p[i].self.pkey);
 	}
 	for (i = 0; i < ARRAY_SIZE(p); i++)
 		CHECK(!puppet_end(&p[i]), "end");

@@ -23,9 +23,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
-#define LAZY		(ANON | MAP_NORESERVE)
+#define RW   (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+#define LAZY (ANON | MAP_NORESERVE)
 
 static struct rpal_self self;
 static int dev;
@@ -51,14 +51,12 @@ static bool low_reported(void)
 }
 
 #define CHECK_IN(p, len) \
-	CHECK((p) != MAP_FAILED && in_slot(&self, p, len), "%p, errno %d", \
-	      (void *)(p), errno)
+	CHECK((p) != MAP_FAILED && in_slot(&self, p, len), "%p, errno %d", (void *)(p), errno)
 
-#define CHECK_NOMEM(p) \
-	do { \
-		void *p_ = (p); \
-		CHECK(p_ == MAP_FAILED && errno == ENOMEM, "%p, errno %d", \
-		      p_, errno); \
+#define CHECK_NOMEM(p)                                                                 \
+	do {                                                                           \
+		void *p_ = (p);                                                        \
+		CHECK(p_ == MAP_FAILED && errno == ENOMEM, "%p, errno %d", p_, errno); \
 	} while (0)
 
 static void *map(void *addr, u64 len, int prot, int flags)
@@ -78,8 +76,7 @@ static void layout(void)
 	CHECK(self.slot >= 1 && self.slot <= RPAL_MAX_SLOT, "slot %u", self.slot);
 	CHECK(self.base == self.slot * RPAL_SLOT_SIZE, "%llx", self.base);
 	CHECK(self.end == self.base + RPAL_SLOT_SIZE, "%llx", self.end);
-	CHECK(!!self.pkey == test_have_pkeys() && self.pkey < 16, "key %u",
-	      self.pkey);
+	CHECK(!!self.pkey == test_have_pkeys() && self.pkey < 16, "key %u", self.pkey);
 	CHECK(!self.id && !self.key, "id %u key %llx", self.id, self.key);
 	CHECK(in_slot(&self, &x, sizeof(x)), "stack %p", (void *)&x);
 	CHECK(in_slot(&self, &self, sizeof(self)), "data %p", (void *)&self);
@@ -88,8 +85,7 @@ static void layout(void)
 	CHECK(in_slot(&self, (void *)getauxval(AT_SYSINFO_EHDR), PAGE), "vdso %lx",
 	      getauxval(AT_SYSINFO_EHDR));
 	CHECK(!test_bad_vmas(&self, false), "from the start");
-	CHECK(pkru_rights(pkru_read(), self.pkey) == RIGHTS_WRITE, "pkru %x",
-	      pkru_read());
+	CHECK(pkru_rights(pkru_read(), self.pkey) == RIGHTS_WRITE, "pkru %x", pkru_read());
 }
 
 static void heap(void)
@@ -119,7 +115,8 @@ static void big(void)
 	 * stack has a quarter of it kept free.
 	 */
 	u64 large = strstr(test_arg, "unlimited") ? 60 * GB :
-		    strstr(test_arg, "legacy") ? 200 * GB : 300 * GB;
+		    strstr(test_arg, "legacy")	  ? 200 * GB :
+						    300 * GB;
 	void *q[64], *p;
 	int n;
 
@@ -155,8 +152,12 @@ static void big(void)
 static void kinds(void)
 {
 	static const int flags[] = {
-		ANON, MAP_SHARED | MAP_ANONYMOUS, ANON | MAP_POPULATE,
-		ANON | MAP_LOCKED, ANON | MAP_STACK, ANON | MAP_GROWSDOWN,
+		ANON,
+		MAP_SHARED | MAP_ANONYMOUS,
+		ANON | MAP_POPULATE,
+		ANON | MAP_LOCKED,
+		ANON | MAP_STACK,
+		ANON | MAP_GROWSDOWN,
 		ANON | MAP_NONBLOCK,
 	};
 	static const u64 lens[] = { 1, PAGE, 70000, 2 * MB, 5 * MB, 64 * MB };
@@ -322,8 +323,7 @@ static void low_by_mremap(void)
 	char *p = map(NULL, PAGE, RW, ANON), *want = (char *)0x20000000, *q;
 
 	q = mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, want);
-	CHECK(q == want || (q == MAP_FAILED && errno == ENOMEM), "%p, errno %d",
-	      (void *)q, errno);
+	CHECK(q == want || (q == MAP_FAILED && errno == ENOMEM), "%p, errno %d", (void *)q, errno);
 	CHECK(low_reported() == (q == want), "reported %d", low_reported());
 }
 
@@ -335,8 +335,8 @@ static void compat(void)
 	test_fault.sig = 0;
 	/* mmap2() by the gate of 32-bit programs. */
 	asm volatile("1: int $0x80\n2:\n" TEST_EXTABLE
-		     : "=a" (r)
-		     : "a" (192), "b" (0), "c" (PAGE), "d" (RW), "S" (ANON), "D" (-1)
+		     : "=a"(r)
+		     : "a"(192), "b"(0), "c"(PAGE), "d"(RW), "S"(ANON), "D"(-1)
 		     : "memory", "r8", "r9", "r10", "r11");
 	sig = test_fault.sig;
 	if (r == SIGSEGV && sig == SIGSEGV)
@@ -437,8 +437,7 @@ static void *thread(void *unused)
 	tls++;
 	memset(p, 1, 200000);
 	free(p);
-	CHECK(pkru_rights(pkru_read(), self.pkey) == RIGHTS_WRITE, "pkru %x",
-	      pkru_read());
+	CHECK(pkru_rights(pkru_read(), self.pkey) == RIGHTS_WRITE, "pkru %x", pkru_read());
 	return NULL;
 }
 
@@ -497,7 +496,7 @@ static void handler(int sig)
 	if (sig == SIGUSR2)
 		siglongjmp(jump, 1);
 	if (sig == SIGHUP)
-		raise(SIGUSR1);		/* one in the other */
+		raise(SIGUSR1); /* one in the other */
 }
 
 static void signals(void)
@@ -514,8 +513,7 @@ static void signals(void)
 	sigaction(SIGHUP, &sa, NULL);
 	raise(SIGUSR1);
 	CHECK(handled == 1, "%d", handled);
-	CHECK(pkru_rights(handler_pkru, self.pkey) == RIGHTS_WRITE, "pkru %x",
-	      handler_pkru);
+	CHECK(pkru_rights(handler_pkru, self.pkey) == RIGHTS_WRITE, "pkru %x", handler_pkru);
 	raise(SIGHUP);
 	CHECK(handled == 3, "%d", handled);
 
@@ -577,8 +575,7 @@ static void forked(void)
 		CHECK(p != MAP_FAILED, "errno %d", errno);
 		CHECK(!mprotect(p, PAGE, RW), "errno %d", errno);
 		memset(p, 1, PAGE);
-		CHECK(!mprotect((void *)((u64)&jump & ~(PAGE - 1)), PAGE, RW), "errno %d",
-		      errno);
+		CHECK(!mprotect((void *)((u64)&jump & ~(PAGE - 1)), PAGE, RW), "errno %d", errno);
 		memset(&jump, 0, sizeof(jump));
 		pid = fork();
 		if (!pid) {
@@ -611,8 +608,7 @@ static void spawned(void)
 	CHECK(!r && !run_status(pid), "posix_spawn %d", r);
 	r = system("exit 3");
 	CHECK(r == 3 << 8, "system %x", r);
-	CHECK(pkru_rights(pkru_read(), self.pkey) == RIGHTS_WRITE, "pkru %x",
-	      pkru_read());
+	CHECK(pkru_rights(pkru_read(), self.pkey) == RIGHTS_WRITE, "pkru %x", pkru_read());
 }
 
 /* What an exec without a placement makes: nothing of the slot is left. */
@@ -622,8 +618,8 @@ static int unplaced_role(void)
 	int fd = test_open();
 
 	MUST(fd >= 0 && !test_self(fd, &s));
-	CHECK(!s.state && !s.slot && !s.pkey && !s.base && !s.end,
-	      "state %x slot %u key %u", s.state, s.slot, s.pkey);
+	CHECK(!s.state && !s.slot && !s.pkey && !s.base && !s.end, "state %x slot %u key %u",
+	      s.state, s.slot, s.pkey);
 	s.pkey = 0;
 	CHECK(test_vma_pkey(&test_name) <= 0, "key %d", test_vma_pkey(&test_name));
 	return 0;
@@ -686,8 +682,7 @@ static void keys(void)
 	r = syscall(SYS_pkey_mprotect, p, PAGE, RW, other);
 	CHECK(r == -1 && errno == EINVAL, "%d, errno %d", r, errno);
 	syscall(SYS_pkey_free, own);
-	CHECK(!mprotect(p, PAGE, PROT_READ), "mprotect after pkey_free: errno %d",
-	      errno);
+	CHECK(!mprotect(p, PAGE, PROT_READ), "mprotect after pkey_free: errno %d", errno);
 	CHECK(test_vma_pkey(p) == own, "after pkey_free: %d", test_vma_pkey(p));
 	r = syscall(SYS_pkey_alloc, 0, 0);
 	if (r >= 0) {
@@ -778,12 +773,8 @@ static int quick_role(void)
 }
 
 static const struct test_role roles[] = {
-	{ "space", space_role },
-	{ "low", low_role },
-	{ "low-mremap", low_mremap_role },
-	{ "quick", quick_role },
-	{ "unplaced", unplaced_role },
-	{ }
+	{ "space", space_role }, { "low", low_role },		{ "low-mremap", low_mremap_role },
+	{ "quick", quick_role }, { "unplaced", unplaced_role }, {}
 };
 
 /* --------------------------------------------------------------- the driver */
@@ -834,8 +825,8 @@ int main(int argc, char **argv)
 		{ "default", 0, false },
 		{ "no randomisation", ADDR_NO_RANDOMIZE, false },
 		{ "legacy layout", ADDR_COMPAT_LAYOUT, false },
-		{ "legacy layout, no randomisation",
-		  ADDR_COMPAT_LAYOUT | ADDR_NO_RANDOMIZE, false },
+		{ "legacy layout, no randomisation", ADDR_COMPAT_LAYOUT | ADDR_NO_RANDOMIZE,
+		  false },
 		{ "read implies exec", READ_IMPLIES_EXEC, false },
 		{ "unlimited stack", 0, true },
 	};

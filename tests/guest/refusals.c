@@ -20,14 +20,14 @@
 #include <linux/capability.h>
 #include <linux/xattr.h>
 
-#define DIR_		"/tmp/refusals"
-#define PROGRAM		DIR_ "/program"
+#define DIR_	"/tmp/refusals"
+#define PROGRAM DIR_ "/program"
 
 /* What the role "verdict" exits with. */
-#define PLACED		50
-#define UNPLACED	51
+#define PLACED	 50
+#define UNPLACED 51
 /* What in_child() gives for an exec that failed. */
-#define FAILED(e)	(100 + (e))
+#define FAILED(e) (100 + (e))
 
 static char tiny[256], tiny_fixed[256 + 8];
 
@@ -269,7 +269,7 @@ static void privileges(void)
 
 /* ------------------------------------------------------------ no more room */
 
-#define MANY	300
+#define MANY 300
 
 static struct test_child many[MANY];
 
@@ -591,7 +591,7 @@ static void marked_copy(const char *from, const char *to, int mode)
 	fd = open(to, O_RDWR | O_CLOEXEC);
 	MUST(fd >= 0 && pwrite(fd, "RPAL", 4, 12) == 4);
 	close(fd);
-	MUST(!chmod(to, mode));		/* writing took the bits away */
+	MUST(!chmod(to, mode)); /* writing took the bits away */
 }
 
 static void marks(void)
@@ -627,11 +627,9 @@ static void marks(void)
 	test_end();
 }
 
-static const struct test_role roles[] = {
-	{ "verdict", verdict_role },
-	{ "again", again_role },
-	{ }
-};
+static const struct test_role roles[] = { { "verdict", verdict_role },
+					  { "again", again_role },
+					  {} };
 
 int main(int argc, char **argv)
 {

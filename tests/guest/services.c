@@ -14,20 +14,20 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
-#define LINKED		(RPAL_LINK_ASKED | RPAL_LINK_WANTED | RPAL_LINK_LINKED)
+#define RW     (PROT_READ | PROT_WRITE)
+#define ANON   (MAP_PRIVATE | MAP_ANONYMOUS)
+#define LINKED (RPAL_LINK_ASKED | RPAL_LINK_WANTED | RPAL_LINK_LINKED)
 
 static int ret_errno(int r)
 {
 	return r < 0 ? -errno : r;
 }
 
-#define IOCTL(fd, cmd, arg)	ret_errno(ioctl(fd, cmd, arg))
+#define IOCTL(fd, cmd, arg) ret_errno(ioctl(fd, cmd, arg))
 
-#define CHECK_IS(expr, want) \
-	do { \
-		long is_ = (expr), want_ = (want); \
+#define CHECK_IS(expr, want)                                                  \
+	do {                                                                  \
+		long is_ = (expr), want_ = (want);                            \
 		CHECK(is_ == want_, "%s is %ld, not %ld", #expr, is_, want_); \
 	} while (0)
 
@@ -85,7 +85,7 @@ static void conventions(void)
 
 		memset(&u, 0, sizeof(u));
 		u.size = size;
-		memset(u.b + 4, 0x80, 4);	/* flags */
+		memset(u.b + 4, 0x80, 4); /* flags */
 		r = IOCTL(fd, cmd, &u);
 		/* Or it says first that this process is no service. */
 		CHECK(r == -EINVAL || (i > 3 && r == -ENXIO), "%s: flags: %d", n, r);
@@ -157,8 +157,8 @@ static void query(void)
 	CHECK(q.max_links >= 15, "%u", q.max_links);
 	CHECK_IS(!!(q.features & RPAL_FEATURE_PKEYS), test_have_pkeys());
 	CHECK_IS(q.nr_keys, test_have_pkeys() ? 15 : 0);
-	la57 = mmap((void *)(1UL << 50), PAGE, PROT_NONE,
-		    ANON | MAP_FIXED_NOREPLACE, -1, 0) != MAP_FAILED;
+	la57 = mmap((void *)(1UL << 50), PAGE, PROT_NONE, ANON | MAP_FIXED_NOREPLACE, -1, 0) !=
+	       MAP_FAILED;
 	CHECK_IS(!!(q.features & RPAL_FEATURE_LA57), la57);
 	close(fd);
 	test_end();
@@ -174,8 +174,9 @@ static void unplaced(void)
 
 	test_begin("commands in a process that is not placed");
 	CHECK_IS(test_self(fd, &self), 0);
-	CHECK(!self.state && !self.slot && !self.pkey && !self.id && !self.base &&
-	      !self.end && !self.key, "state %x slot %u", self.state, self.slot);
+	CHECK(!self.state && !self.slot && !self.pkey && !self.id && !self.base && !self.end &&
+		      !self.key,
+	      "state %x slot %u", self.state, self.slot);
 	CHECK_IS(test_register(fd, &reg), -ENXIO);
 	CHECK_IS(test_request(fd, 12345, &req), -ENXIO);
 	CHECK_IS(test_release(fd, 12345, &req), -ENXIO);
@@ -256,8 +257,7 @@ static void registration(void)
 	memset(&self, 0, sizeof(self));
 	self.size = sizeof(self);
 	CHECK_IS(puppet_ioctl(&p, p.fd, RPAL_IOC_SELF, &self, sizeof(self)), 0);
-	CHECK(self.state == (RPAL_SELF_PLACED | RPAL_SELF_REGISTERED), "state %x",
-	      self.state);
+	CHECK(self.state == (RPAL_SELF_PLACED | RPAL_SELF_REGISTERED), "state %x", self.state);
 	CHECK(self.id == a.id && self.key == a.key, "id %u key %llx", self.id, self.key);
 	test_end();
 
@@ -281,8 +281,8 @@ static void registration(void)
 	CHECK_IS(puppet_unregister(&p), 0);
 	CHECK_IS(puppet_unregister(&p), -ENXIO);
 	CHECK_IS(puppet_ioctl(&p, p.fd, RPAL_IOC_SELF, &self, sizeof(self)), 0);
-	CHECK(self.state == RPAL_SELF_PLACED && !self.id && !self.key,
-	      "state %x id %u", self.state, self.id);
+	CHECK(self.state == RPAL_SELF_PLACED && !self.id && !self.key, "state %x id %u", self.state,
+	      self.id);
 	puppet_do(&p, &c, &r);
 	CHECK_IS(r.ret, 0);
 	memcpy(&b, r.buf, sizeof(b));
@@ -407,8 +407,7 @@ static void check_states(struct puppet *a, struct puppet *b, u32 at_a, u32 at_b)
 }
 
 /* Memory is there exactly when the link is. Uses one word in each. */
-static void check_memory(struct puppet *a, u64 in_a, struct puppet *b, u64 in_b,
-			 bool linked)
+static void check_memory(struct puppet *a, u64 in_a, struct puppet *b, u64 in_b, bool linked)
 {
 	int want = linked ? 0 : SIGSEGV, r;
 	u64 v;
@@ -441,7 +440,9 @@ static void consent(void)
 	CHECK_IS(puppet_register(&a), 0);
 	for (i = 0; i < 3; i++) {
 		static const unsigned long cmds[] = {
-			RPAL_IOC_REQUEST, RPAL_IOC_RELEASE, RPAL_IOC_PEER,
+			RPAL_IOC_REQUEST,
+			RPAL_IOC_RELEASE,
+			RPAL_IOC_PEER,
 		};
 		u32 words[16] = { i < 2 ? sizeof(struct rpal_request) : sizeof(peer), 1 };
 
@@ -511,17 +512,15 @@ static void consent(void)
 	test_begin("peer");
 	CHECK_IS(puppet_request(&a, b.key, NULL), 0);
 	CHECK_IS(puppet_peer(&a, b.key, 0, &peer), 0);
-	CHECK(peer.id == b.self.slot && peer.pkey == b.self.pkey &&
-	      peer.base == b.self.base && peer.nr_receivers == 1 && !peer.area,
-	      "id %u pkey %u base %llx area %llx", peer.id, peer.pkey, peer.base,
-	      peer.area);
+	CHECK(peer.id == b.self.slot && peer.pkey == b.self.pkey && peer.base == b.self.base &&
+		      peer.nr_receivers == 1 && !peer.area,
+	      "id %u pkey %u base %llx area %llx", peer.id, peer.pkey, peer.base, peer.area);
 	/* An id can be guessed. */
 	CHECK_IS(puppet_peer(&b, 0, a.self.slot, &peer), -ENOENT);
 	CHECK_IS(puppet_peer(&a, 0, b.self.slot, &peer), -ENOENT);
 	CHECK_IS(puppet_request(&b, a.key, NULL), 0);
 	CHECK_IS(puppet_peer(&b, 0, a.self.slot, &peer), 0);
-	CHECK(peer.key == a.key && peer.state == LINKED, "key %llx state %x", peer.key,
-	      peer.state);
+	CHECK(peer.key == a.key && peer.state == LINKED, "key %llx state %x", peer.key, peer.state);
 	test_end();
 
 	test_begin("unregister ends the links, a new key is a new service");
@@ -830,7 +829,7 @@ static void other_process(void)
 
 struct race {
 	u64 peer_key;
-	u64 peer_word;		/* address of a word in the peer */
+	u64 peer_word; /* address of a word in the peer */
 	u32 seed;
 	u32 mode;
 };
@@ -855,8 +854,7 @@ static void race_op(const struct test_cmd *c, struct test_res *r)
 	for (i = 0; i < n; i++) {
 		for (spin = test_random() % 2000; spin; spin--)
 			;
-		if (race.mode == RACE_REQUEST ||
-		    (race.mode == RACE_MIX && test_random() % 3))
+		if (race.mode == RACE_REQUEST || (race.mode == RACE_MIX && test_random() % 3))
 			e = test_request(fd, race.peer_key, &req);
 		else
 			e = test_release(fd, race.peer_key, &req);
@@ -893,12 +891,12 @@ static void race_round(struct puppet *a, struct puppet *b, u64 in_a, u64 in_b, i
 	at_a = puppet_state(a, b);
 	at_b = puppet_state(b, a);
 	linked = at_a & RPAL_LINK_LINKED;
-	CHECK(!(at_a & RPAL_LINK_ASKED) == !(at_b & RPAL_LINK_WANTED),
-	      "round %d: %x, %x", round, at_a, at_b);
-	CHECK(!(at_a & RPAL_LINK_WANTED) == !(at_b & RPAL_LINK_ASKED),
-	      "round %d: %x, %x", round, at_a, at_b);
-	CHECK((at_a == LINKED) == linked && (at_b == LINKED) == linked,
-	      "round %d: %x, %x", round, at_a, at_b);
+	CHECK(!(at_a & RPAL_LINK_ASKED) == !(at_b & RPAL_LINK_WANTED), "round %d: %x, %x", round,
+	      at_a, at_b);
+	CHECK(!(at_a & RPAL_LINK_WANTED) == !(at_b & RPAL_LINK_ASKED), "round %d: %x, %x", round,
+	      at_a, at_b);
+	CHECK((at_a == LINKED) == linked && (at_b == LINKED) == linked, "round %d: %x, %x", round,
+	      at_a, at_b);
 	if (mode_a == RACE_REQUEST && mode_b == RACE_REQUEST)
 		CHECK(linked, "round %d: %x, %x", round, at_a, at_b);
 	CHECK(!puppet_load(a, in_b, &v) == linked, "round %d", round);
@@ -1107,10 +1105,7 @@ out:
 	test_end();
 }
 
-static const struct test_role roles[] = {
-	{ "threads", threads_role },
-	{ }
-};
+static const struct test_role roles[] = { { "threads", threads_role }, {} };
 
 int main(int argc, char **argv)
 {

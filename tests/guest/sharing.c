@@ -17,16 +17,16 @@
 
 #include <linux/futex.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
+#define RW   (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 enum {
-	OP_FORK = OP_USER,	/* fork; the child waits */
-	OP_CHILD_LOAD,		/* what the child reads at an address */
+	OP_FORK = OP_USER, /* fork; the child waits */
+	OP_CHILD_LOAD,	   /* what the child reads at an address */
 	OP_CHILD_END,
-	OP_STACK_ADDR,		/* address of a local variable */
-	OP_VVAR,		/* start of the vvar area */
-	OP_CLOCK,		/* the time, as the vdso says */
+	OP_STACK_ADDR, /* address of a local variable */
+	OP_VVAR,       /* start of the vvar area */
+	OP_CLOCK,      /* the time, as the vdso says */
 };
 
 /* ----------------------------------------------------------- in the puppet */
@@ -73,8 +73,7 @@ static void user_op(const struct test_cmd *c, struct test_res *r)
 		r->ret = child > 0 ? 0 : -errno;
 		break;
 	case OP_CHILD_LOAD:
-		if (write(child_pipe[1], &c->a[0], 8) != 8 ||
-		    read(answer_pipe[0], &v, 8) != 8)
+		if (write(child_pipe[1], &c->a[0], 8) != 8 || read(answer_pipe[0], &v, 8) != 8)
 			r->ret = -EPIPE;
 		r->val = v;
 		break;
@@ -110,7 +109,7 @@ static long user_do(struct puppet *p, int op, u64 a, u64 *v)
 
 /* ------------------------------------------------------------ two of them */
 
-static struct puppet own, use;	/* the owner of the memory, and its user */
+static struct puppet own, use; /* the owner of the memory, and its user */
 
 static void pair_new(void)
 {
@@ -141,15 +140,15 @@ static void store(struct puppet *p, u64 addr, u64 v)
 	CHECK(!sig, "signal %d at %lx, code %d", sig, addr, test_fault.code);
 }
 
-#define CHECK_LOAD(p, addr, want) \
-	do { \
-		u64 v_ = load(p, addr); \
+#define CHECK_LOAD(p, addr, want)                                          \
+	do {                                                               \
+		u64 v_ = load(p, addr);                                    \
 		CHECK(v_ == (u64)(want), "%lx, not %lx", v_, (u64)(want)); \
 	} while (0)
 
-#define CHECK_SEGV(expr) \
-	do { \
-		int sig_ = (expr); \
+#define CHECK_SEGV(expr)                                   \
+	do {                                               \
+		int sig_ = (expr);                         \
 		CHECK(sig_ == SIGSEGV, "signal %d", sig_); \
 	} while (0)
 
@@ -251,7 +250,7 @@ static void files(void)
 	m = puppet_sys(&own, SYS_mmap, 0, 4 * PAGE, RW, MAP_PRIVATE, fd, 0);
 	CHECK_LOAD(&use, m, v);
 	CHECK_LOAD(&use, m + PAGE, 0);
-	store(&use, m, 1);		/* copied for the owner, not for the file */
+	store(&use, m, 1); /* copied for the owner, not for the file */
 	CHECK_LOAD(&own, m, 1);
 	CHECK_LOAD(&use, m + 3 * PAGE, v);
 	test_end();
@@ -345,8 +344,8 @@ static void permissions(void)
 	test_begin("no mapping there");
 	gone = own.self.base + 7 * GB;
 	CHECK_SEGV(puppet_load(&use, gone, &v));
-	CHECK(test_fault.addr == gone && test_fault.code == SEGV_MAPERR,
-	      "at %lx, code %d", test_fault.addr, test_fault.code);
+	CHECK(test_fault.addr == gone && test_fault.code == SEGV_MAPERR, "at %lx, code %d",
+	      test_fault.addr, test_fault.code);
 	CHECK_SEGV(puppet_store(&use, gone, 1));
 	m = puppet_alloc(&own, PAGE, 1);
 	CHECK_LOAD(&use, m, 1);
@@ -375,7 +374,7 @@ static void permissions(void)
 	test_end();
 
 	test_begin("not executable");
-	m = puppet_alloc(&own, 2 * PAGE, 0xc3);		/* ret */
+	m = puppet_alloc(&own, 2 * PAGE, 0xc3); /* ret */
 	CHECK_SEGV(puppet_call(&use, m, 0, &x));
 	CHECK_SEGV(puppet_call(&use, m + PAGE, 0, &x));
 	puppet_sys(&own, SYS_mprotect, m, PAGE, PROT_READ | PROT_EXEC);
@@ -537,7 +536,7 @@ static void copy_on_write(void)
 	pair_new();
 	test_begin("the peer writes while a child shares the page");
 	a = puppet_alloc(&own, PAGE, 1);
-	store(&use, a, 1);			/* writable in its TLB */
+	store(&use, a, 1); /* writable in its TLB */
 	CHECK(!user_do(&own, OP_FORK, 0, NULL), "fork");
 	store(&use, a, 55);
 	CHECK_LOAD(&own, a, 55);
@@ -548,7 +547,7 @@ static void copy_on_write(void)
 
 	test_begin("the owner writes while a child shares the page");
 	store(&own, a, 2);
-	CHECK_LOAD(&use, a, 2);			/* readable in its TLB */
+	CHECK_LOAD(&use, a, 2); /* readable in its TLB */
 	CHECK(!user_do(&own, OP_FORK, 0, NULL), "fork");
 	CHECK_LOAD(&use, a, 2);
 	store(&own, a, 77);
@@ -615,8 +614,7 @@ static void owner_unmaps_all(void)
 	puppet_send(&own, &c);
 	CHECK(!puppet_result(&own, &r), "the owner lives without memory");
 	status = test_wait(own.child.pid);
-	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "%s",
-	      test_status(status));
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "%s", test_status(status));
 	close(own.child.sock);
 	CHECK_SEGV(puppet_load(&use, a, &v));
 	CHECK(!puppet_end(&use), "user");
@@ -642,8 +640,7 @@ static void owner_execs(void)
 		puppet_send(&own, &c);
 		/* The new program says where it lives, and ends. */
 		MUST(test_try_recv(own.child.sock, &own.self, sizeof(own.self)));
-		CHECK(!!(own.self.state & RPAL_SELF_PLACED) == placed, "state %x",
-		      own.self.state);
+		CHECK(!!(own.self.state & RPAL_SELF_PLACED) == placed, "state %x", own.self.state);
 		CHECK(!(own.self.state & RPAL_SELF_REGISTERED), "state %x", own.self.state);
 		CHECK(old.slot, "slot %u", old.slot);
 		CHECK_SEGV(puppet_load(&use, a, &v));

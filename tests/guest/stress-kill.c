@@ -12,24 +12,37 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
-#define WORDS		(MB / 8)
-#define STEP		64		/* words */
-#define LARGE		(8 * GB)
+#define RW    (PROT_READ | PROT_WRITE)
+#define ANON  (MAP_PRIVATE | MAP_ANONYMOUS)
+#define WORDS (MB / 8)
+#define STEP  64 /* words */
+#define LARGE (8 * GB)
 
 /* How the user of the memory uses it. */
 enum use { READ, WRITE, BY_KERNEL, POPULATE, NR_USES };
 
 /* What happens. */
 enum event {
-	KILL_OWNER, KILL_USER, KILL_BOTH, OWNER_EXITS, OWNER_EXECS, USER_EXECS,
-	OWNER_UNMAPS, OWNER_RELEASES, NR_EVENTS
+	KILL_OWNER,
+	KILL_USER,
+	KILL_BOTH,
+	OWNER_EXITS,
+	OWNER_EXECS,
+	USER_EXECS,
+	OWNER_UNMAPS,
+	OWNER_RELEASES,
+	NR_EVENTS
 };
 
-static const char * const event_names[NR_EVENTS] = {
-	"owner killed", "user killed", "both killed", "owner exits",
-	"owner execs", "user execs", "owner unmaps and exits", "owner releases",
+static const char *const event_names[NR_EVENTS] = {
+	"owner killed",
+	"user killed",
+	"both killed",
+	"owner exits",
+	"owner execs",
+	"user execs",
+	"owner unmaps and exits",
+	"owner releases",
 };
 
 /* From the driver to the two; the owner adds its addresses for the user. */
@@ -110,7 +123,7 @@ static int owner_role(void)
 	plan.data = (u64)data;
 	plan.large = (u64)large;
 	test_send(TEST_FD_PEER, &plan, sizeof(plan));
-	test_recv(TEST_FD_PEER, &plan, 1);	/* the user is at it */
+	test_recv(TEST_FD_PEER, &plan, 1); /* the user is at it */
 	test_send_u64(TEST_FD_DRIVER, 1);
 	spin_us(plan.delay_us);
 	switch (plan.event) {
@@ -279,8 +292,7 @@ static int user_role(void)
 	}
 	/* Gone is gone. */
 	for (i = 0; i < WORDS; i += WORDS / 16) {
-		if (!test_load((u64 *)plan.data + i, &v) ||
-		    !test_store((u64 *)plan.data + i, 1) ||
+		if (!test_load((u64 *)plan.data + i, &v) || !test_store((u64 *)plan.data + i, 1) ||
 		    kernel_look(plan.data, 0, test_random() & 1) != -1)
 			return 65;
 	}
@@ -292,10 +304,7 @@ static int user_role(void)
 }
 
 static const struct test_role roles[] = {
-	{ "owner", owner_role },
-	{ "user", user_role },
-	{ "sleeper", sleeper_role },
-	{ }
+	{ "owner", owner_role }, { "user", user_role }, { "sleeper", sleeper_role }, {}
 };
 
 static bool is_killed(int status)
@@ -353,8 +362,7 @@ static bool round_ok(u64 round)
 	}
 	su = test_wait(user.pid);
 	/* Some go on until they are told that this is over. */
-	if (plan.event == KILL_USER || plan.event == USER_EXECS ||
-	    plan.event == OWNER_RELEASES)
+	if (plan.event == KILL_USER || plan.event == USER_EXECS || plan.event == OWNER_RELEASES)
 		send(owner.sock, "x", 1, MSG_NOSIGNAL);
 	so = test_wait(owner.pid);
 	close(owner.sock);
@@ -401,7 +409,6 @@ int main(int argc, char **argv)
 		bad++;
 	}
 	printf("stress: name=kill kernel=%s n=%lu bad=%lu seconds=%lu\n",
-	       getenv("RPAL_KERNEL") ?: "?", i, bad,
-	       (test_now_ns() - t) / 1000000000);
+	       getenv("RPAL_KERNEL") ?: "?", i, bad, (test_now_ns() - t) / 1000000000);
 	return bad != 0;
 }

@@ -15,18 +15,18 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
+#define RW   (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
-#define PLACES		5
-#define AREAS		8
-#define AREA_SIZE	(4 * MB)
-#define DATA		(209 * GB)	/* in the slot */
-#define SCRATCH		(208 * GB)	/* anybody may write here */
-#define SCRATCH_SIZE	65536UL
+#define PLACES	     5
+#define AREAS	     8
+#define AREA_SIZE    (4 * MB)
+#define DATA	     (209 * GB) /* in the slot */
+#define SCRATCH	     (208 * GB) /* anybody may write here */
+#define SCRATCH_SIZE 65536UL
 
 #ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
+#define MADV_COLLAPSE 25
 #endif
 
 /* What a life tells the others; good if key is the same before and after. */
@@ -39,8 +39,8 @@ struct board {
 	struct place places[PLACES];
 	volatile u32 lives;
 	/* counts */
-	volatile u64 ops, reads, faults, writes, links, releases, forks, execs,
-		     kernel_reads, bad, errors;
+	volatile u64 ops, reads, faults, writes, links, releases, forks, execs, kernel_reads, bad,
+		errors;
 };
 
 static struct board *board;
@@ -172,7 +172,7 @@ static void ask(int i)
 	case 0:
 	case -EALREADY:
 		break;
-	case -ENOENT:		/* dead meanwhile */
+	case -ENOENT: /* dead meanwhile */
 		return;
 	default:
 		error("request", e);
@@ -187,8 +187,8 @@ static void bad_word(const struct peer *p, u64 addr, u64 v, const char *how)
 {
 	count(&board->bad, 1);
 	if (board->bad < 20)
-		printf("%s: slot %u life %u reads %lx at %lx (%s) of slot %u life %u\n",
-		       test_name, self.slot, life, v, addr, how, p->slot, p->life);
+		printf("%s: slot %u life %u reads %lx at %lx (%s) of slot %u life %u\n", test_name,
+		       self.slot, life, v, addr, how, p->slot, p->life);
 }
 
 static bool good_word(const struct peer *p, u64 v)
@@ -315,8 +315,7 @@ static int life_role(void)
 		error("not placed", self.state);
 		return 1;
 	}
-	scratch = mmap((char *)self.base + SCRATCH, SCRATCH_SIZE, RW, ANON | MAP_FIXED,
-		       -1, 0);
+	scratch = mmap((char *)self.base + SCRATCH, SCRATCH_SIZE, RW, ANON | MAP_FIXED, -1, 0);
 	if (scratch == MAP_FAILED) {
 		error("scratch", 0);
 		return 1;
@@ -383,10 +382,7 @@ static int life_role(void)
 	}
 }
 
-static const struct test_role roles[] = {
-	{ "life", life_role },
-	{ }
-};
+static const struct test_role roles[] = { { "life", life_role }, {} };
 
 static int start(struct test_child *c, int place, int fd)
 {
@@ -437,8 +433,8 @@ int main(int argc, char **argv)
 	for (i = 0; i < PLACES; i++)
 		test_reap(&c[i]);
 	bad += board->bad + board->errors;
-	if (n >= 20 && (!board->reads || !board->links || !board->faults ||
-			!board->kernel_reads || !board->forks)) {
+	if (n >= 20 && (!board->reads || !board->links || !board->faults || !board->kernel_reads ||
+			!board->forks)) {
 		printf("%s: something never happened\n", test_name);
 		bad++;
 	}
@@ -448,9 +444,9 @@ int main(int argc, char **argv)
 		bad++;
 	}
 	printf("stress: name=storm kernel=%s n=%lu bad=%lu lives=%u ops=%lu links=%lu releases=%lu reads=%lu faults=%lu kernel_reads=%lu writes=%lu forks=%lu execs=%lu wrong_words=%lu errors=%lu seconds=%lu\n",
-	       getenv("RPAL_KERNEL") ?: "?", kills, bad, board->lives, board->ops,
-	       board->links, board->releases, board->reads, board->faults,
-	       board->kernel_reads, board->writes, board->forks, board->execs, board->bad,
-	       board->errors, (test_now_ns() - t) / 1000000000);
+	       getenv("RPAL_KERNEL") ?: "?", kills, bad, board->lives, board->ops, board->links,
+	       board->releases, board->reads, board->faults, board->kernel_reads, board->writes,
+	       board->forks, board->execs, board->bad, board->errors,
+	       (test_now_ns() - t) / 1000000000);
 	return bad || kills != n;
 }

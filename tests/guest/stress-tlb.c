@@ -16,66 +16,81 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define ANON		(MAP_PRIVATE | MAP_ANONYMOUS)
+#define RW   (PROT_READ | PROT_WRITE)
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 #ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
+#define MADV_COLLAPSE 25
 #endif
 
 /* What the reader must find. */
 enum outcome {
-	IS_GONE,	/* a fault */
-	IS_ZERO,	/* 0 */
-	IS_NEW,		/* the owner's new value */
-	IS_READ_ONLY,	/* a fault when writing */
-	IS_COPIED,	/* writes go where the owner, not its child, sees them */
+	IS_GONE,      /* a fault */
+	IS_ZERO,      /* 0 */
+	IS_NEW,	      /* the owner's new value */
+	IS_READ_ONLY, /* a fault when writing */
+	IS_COPIED,    /* writes go where the owner, not its child, sees them */
 };
 
 enum op {
-	DONTNEED, UNMAP, NONE, FILE_COPY, READ_ONLY, UNMAP_TABLE, PAGEOUT,
-	COLLAPSE, MOVE, FORK_COPY, SPLIT, MOVE_TABLE, FORK_WRITE, PAGEOUT_HUGE,
-	NONE_HUGE, SHARED_HOLE, KHUGEPAGED, NR_OPS
+	DONTNEED,
+	UNMAP,
+	NONE,
+	FILE_COPY,
+	READ_ONLY,
+	UNMAP_TABLE,
+	PAGEOUT,
+	COLLAPSE,
+	MOVE,
+	FORK_COPY,
+	SPLIT,
+	MOVE_TABLE,
+	FORK_WRITE,
+	PAGEOUT_HUGE,
+	NONE_HUGE,
+	SHARED_HOLE,
+	KHUGEPAGED,
+	NR_OPS
 };
 
 static const struct {
 	const char *name;
 	enum outcome outcome;
 } ops[NR_OPS] = {
-	[DONTNEED]	= { "dontneed", IS_ZERO },
-	[UNMAP]		= { "munmap", IS_GONE },
-	[NONE]		= { "mprotect-none", IS_GONE },
-	[FILE_COPY]	= { "file-cow", IS_NEW },
-	[READ_ONLY]	= { "mprotect-read", IS_READ_ONLY },
-	[UNMAP_TABLE]	= { "munmap-tables", IS_GONE },
-	[PAGEOUT]	= { "pageout", IS_NEW },
-	[COLLAPSE]	= { "collapse", IS_NEW },
-	[MOVE]		= { "mremap", IS_GONE },
-	[FORK_COPY]	= { "fork-cow", IS_NEW },
-	[SPLIT]		= { "thp-split", IS_ZERO },
-	[MOVE_TABLE]	= { "mremap-tables", IS_GONE },
-	[FORK_WRITE]	= { "fork-peer-writes", IS_COPIED },
-	[PAGEOUT_HUGE]	= { "thp-pageout", IS_NEW },
-	[NONE_HUGE]	= { "thp-mprotect", IS_GONE },
-	[SHARED_HOLE]	= { "shmem-hole", IS_ZERO },
-	[KHUGEPAGED]	= { "khugepaged", IS_NEW },
+	[DONTNEED] = { "dontneed", IS_ZERO },
+	[UNMAP] = { "munmap", IS_GONE },
+	[NONE] = { "mprotect-none", IS_GONE },
+	[FILE_COPY] = { "file-cow", IS_NEW },
+	[READ_ONLY] = { "mprotect-read", IS_READ_ONLY },
+	[UNMAP_TABLE] = { "munmap-tables", IS_GONE },
+	[PAGEOUT] = { "pageout", IS_NEW },
+	[COLLAPSE] = { "collapse", IS_NEW },
+	[MOVE] = { "mremap", IS_GONE },
+	[FORK_COPY] = { "fork-cow", IS_NEW },
+	[SPLIT] = { "thp-split", IS_ZERO },
+	[MOVE_TABLE] = { "mremap-tables", IS_GONE },
+	[FORK_WRITE] = { "fork-peer-writes", IS_COPIED },
+	[PAGEOUT_HUGE] = { "thp-pageout", IS_NEW },
+	[NONE_HUGE] = { "thp-mprotect", IS_GONE },
+	[SHARED_HOLE] = { "shmem-hole", IS_ZERO },
+	[KHUGEPAGED] = { "khugepaged", IS_NEW },
 };
 
-#define KHUGEPAGED_EVERY	256	/* it takes its time */
+#define KHUGEPAGED_EVERY 256 /* it takes its time */
 
 struct board {
 	/* the owner writes */
-	volatile u64 round;		/* 0: nothing yet */
+	volatile u64 round; /* 0: nothing yet */
 	volatile u64 addr;
 	volatile u32 op, quiet;
 	volatile u64 old;
-	volatile u64 done;		/* round whose change has been made */
+	volatile u64 done; /* round whose change has been made */
 	volatile u32 stop;
 	/* the reader writes */
 	volatile u64 armed __attribute__((aligned(64)));
-	volatile u64 uses;		/* how often it has used the word */
+	volatile u64 uses; /* how often it has used the word */
 	volatile u64 answered;
-	volatile u64 wrote;		/* by IS_COPIED */
+	volatile u64 wrote; /* by IS_COPIED */
 	volatile u64 checked[NR_OPS], stale[NR_OPS];
 	volatile u64 wrong_start, faults;
 	/* the owner counts */
@@ -127,9 +142,8 @@ static void stale(enum op op, u64 round, int sig, u64 v)
 {
 	board->stale[op]++;
 	if (board->stale[op] <= 3)
-		printf("%s: stale: %s round %lu (%s): signal %d value %lx, was %lx\n",
-		       test_name, ops[op].name, round, board->quiet ? "quiet" : "busy", sig,
-		       v, board->old);
+		printf("%s: stale: %s round %lu (%s): signal %d value %lx, was %lx\n", test_name,
+		       ops[op].name, round, board->quiet ? "quiet" : "busy", sig, v, board->old);
 }
 
 static void judge(enum op op, u64 round, int sig, u64 v)
@@ -148,7 +162,7 @@ static void judge(enum op op, u64 round, int sig, u64 v)
 		ok = !sig && v == board->old + 1;
 		break;
 	case IS_COPIED:
-		ok = !sig;	/* the owner compares */
+		ok = !sig; /* the owner compares */
 		break;
 	}
 	board->checked[op]++;
@@ -187,7 +201,8 @@ static int reader_role(void)
 				board->wrong_start++;
 				if (board->wrong_start < 10)
 					printf("%s: %s round %lu starts with signal %d (code %d) value %lx, not %lx\n",
-					       test_name, ops[op].name, round, sig, test_fault.code, v, old);
+					       test_name, ops[op].name, round, sig, test_fault.code,
+					       v, old);
 				break;
 			}
 		}
@@ -225,8 +240,8 @@ static bool swapped_out(u64 addr)
 }
 
 /* Places in the slot, below those of at(). */
-#define AWAY	(201 * GB)
-#define FILLER	(202 * GB)
+#define AWAY   (201 * GB)
+#define FILLER (202 * GB)
 
 /* Another place each time; the tables of one GiB are all its own. */
 static u64 at(u64 round)
@@ -400,8 +415,8 @@ static pid_t change(enum op op, u64 addr, u64 old, int child_pipe[2])
 			board->failed = 1;
 		break;
 	case MOVE_TABLE:
-		if (mremap((void *)huge, 2 * MB, 2 * MB, MREMAP_MAYMOVE | MREMAP_FIXED,
-			   away) == MAP_FAILED)
+		if (mremap((void *)huge, 2 * MB, 2 * MB, MREMAP_MAYMOVE | MREMAP_FIXED, away) ==
+		    MAP_FAILED)
 			board->failed = 1;
 		break;
 	case FORK_COPY:
@@ -501,11 +516,7 @@ static int owner_role(void)
 
 /* --------------------------------------------------------------- the driver */
 
-static const struct test_role roles[] = {
-	{ "owner", owner_role },
-	{ "reader", reader_role },
-	{ }
-};
+static const struct test_role roles[] = { { "owner", owner_role }, { "reader", reader_role }, {} };
 
 static void set_up(void)
 {
@@ -598,8 +609,7 @@ int main(int argc, char **argv)
 		       board->checked[i], board->stale[i],
 		       board->ns[i] / 1000 / (board->checked[i] ?: 1));
 	printf("stress: name=tlb kernel=%s n=%lu bad=%lu paged_out=%lu collapsed=%lu khugepaged=%lu huge=%ld wrong_start=%lu child=%lu lost=%lu\n",
-	       getenv("RPAL_KERNEL") ?: "?", checked, bad, board->pageouts,
-	       board->collapses, board->by_khugepaged, huge, board->wrong_start,
-	       board->child_bad, board->lost);
+	       getenv("RPAL_KERNEL") ?: "?", checked, bad, board->pageouts, board->collapses,
+	       board->by_khugepaged, huge, board->wrong_start, board->child_bad, board->lost);
 	return bad || checked != n;
 }
