@@ -116,15 +116,34 @@ struct ending {
 	bool unopened;		/* it had not claimed its receiver */
 };
 
+/* How a call was ended; see also trace.h. */
+enum rpal_ending {
+	RPAL_END_ABORTED,
+	RPAL_END_COMPLETED,
+	RPAL_END_UNOPENED,
+	RPAL_END_FINISHED,
+	RPAL_END_LOST,
+	RPAL_END_DEAD_RECEIVER,
+};
+
 static void end_with(struct ending *ending, struct rpal_tcb *home,
-		     enum rpal_stat stat, s64 status, s64 result)
+		     enum rpal_ending how, s64 status, s64 result)
 {
+	static const enum rpal_stat stats[] = {
+		[RPAL_END_ABORTED]		= RPAL_STAT_ABORTED,
+		[RPAL_END_COMPLETED]		= RPAL_STAT_COMPLETED,
+		[RPAL_END_UNOPENED]		= RPAL_STAT_UNOPENED,
+		[RPAL_END_FINISHED]		= RPAL_STAT_FINISHED,
+		[RPAL_END_LOST]			= RPAL_STAT_LOST,
+		[RPAL_END_DEAD_RECEIVER]	= RPAL_STAT_DEAD_RECEIVER,
+	};
+
 	ending->home = home;
 	ending->status = status;
 	ending->result = result;
-	rpal_count(stat);
-	trace_rpal_restart(rpal_stat_name(stat), task_pid_nr(home->task),
-			   status, current_pt_regs()->ip);
+	rpal_count(stats[how]);
+	trace_rpal_restart(how, task_pid_nr(home->task), status,
+			   current_pt_regs()->ip);
 }
 
 /* A claim stands: before the receiver has begun, or after it has finished. */
@@ -139,10 +158,10 @@ static void end_claimed(struct chain *chain, struct pt_regs *regs,
 	if (regs->r10 != caller->ublock || regs->r11 != callee->ublock)
 		return;
 	if (ip_within(regs->ip, out->enter_start, out->enter_end))
-		end_with(ending, caller, RPAL_STAT_ABORTED, -EAGAIN, 0);
+		end_with(ending, caller, RPAL_END_ABORTED, -EAGAIN, 0);
 	else if (ip_within(regs->ip, back->leave_start, back->leave_end) ||
 		 ip_within(regs->ip, out->home_start, out->home_end))
-		end_with(ending, caller, RPAL_STAT_COMPLETED, regs->r8,
+		end_with(ending, caller, RPAL_END_COMPLETED, regs->r8,
 			 regs->r9);
 	else
 		return;
@@ -169,17 +188,17 @@ static void end_unclaimed(struct chain *chain, struct pt_regs *regs,
 		 */
 		bool gone = why == RPAL_WHY_FAULT && !chain->top;
 
-		end_with(ending, t, RPAL_STAT_UNOPENED,
+		end_with(ending, t, RPAL_END_UNOPENED,
 			 gone ? -EPIPE : -EAGAIN, 0);
 		ending->unopened = true;
 	} else if (regs->r10 == t->ublock &&
 		   ip_within(regs->ip, ranges->home_start, ranges->home_end)) {
-		end_with(ending, t, RPAL_STAT_FINISHED, regs->r8, regs->r9);
+		end_with(ending, t, RPAL_END_FINISHED, regs->r8, regs->r9);
 		callee = rpal_thread_find(tid);
 		if (callee && (rpal_word(callee) & RPAL_ST_PENDING))
 			rpal_thread_wake(callee);
 	} else if (is_lost(t, regs)) {
-		end_with(ending, t, RPAL_STAT_LOST, -EPIPE, 0);
+		end_with(ending, t, RPAL_END_LOST, -EPIPE, 0);
 	}
 }
 
@@ -190,7 +209,7 @@ static void end_dead(struct chain *chain, struct ending *ending)
 		rpal_thread_end_claim(chain->thread[chain->top]);
 		chain->top--;
 		end_with(ending, chain->thread[chain->top],
-			 RPAL_STAT_DEAD_RECEIVER, -EPIPE, 0);
+			 RPAL_END_DEAD_RECEIVER, -EPIPE, 0);
 	}
 }
 

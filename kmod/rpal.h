@@ -93,7 +93,6 @@ static inline void rpal_count(enum rpal_stat what)
 	atomic_long_inc(&rpal_stats[what]);
 }
 
-const char *rpal_stat_name(enum rpal_stat what);
 void rpal_stat_init(void);
 void rpal_stat_exit(void);
 

@@ -44,17 +44,6 @@ static const char * const stat_names[RPAL_NR_STATS] = {
 
 static struct dentry *dir;
 
-/**
- * rpal_stat_name() - name of a counter
- * @what:	the counter
- *
- * Context: any.
- */
-const char *rpal_stat_name(enum rpal_stat what)
-{
-	return stat_names[what];
-}
-
 static int stats_show(struct seq_file *seq, void *unused)
 {
 	unsigned int i;

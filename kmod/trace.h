@@ -15,6 +15,12 @@
 	__print_symbolic(reason, { 0, "syscall" }, { 1, "signal" },	\
 			 { 2, "kick" }, { 3, "fault" }, { 4, "exit" })
 
+/* Values of enum rpal_ending. */
+#define rpal_show_ending(how)						\
+	__print_symbolic(how, { 0, "aborted" }, { 1, "completed" },	\
+			 { 2, "unopened" }, { 3, "finished" },		\
+			 { 4, "lost" }, { 5, "receiver died" })
+
 /* A task has handed a borrowed context to the thread that it belongs to. */
 TRACE_EVENT(rpal_lazy_switch,
 	TP_PROTO(int reason, pid_t sender, pid_t receiver, int depth,
@@ -41,22 +47,23 @@ TRACE_EVENT(rpal_lazy_switch,
 
 /* A call that was caught inside a trampoline was taken back or finished. */
 TRACE_EVENT(rpal_restart,
-	TP_PROTO(const char *how, pid_t thread, long status, unsigned long ip),
+	TP_PROTO(int how, pid_t thread, long status, unsigned long ip),
 	TP_ARGS(how, thread, status, ip),
 	TP_STRUCT__entry(
-		__string(how, how)
+		__field(int, how)
 		__field(pid_t, thread)
 		__field(long, status)
 		__field(unsigned long, ip)
 	),
 	TP_fast_assign(
-		rpal_assign_str(how, how);
+		__entry->how = how;
 		__entry->thread = thread;
 		__entry->status = status;
 		__entry->ip = ip;
 	),
-	TP_printk("how=%s thread=%d status=%ld ip=%lx", __get_str(how),
-		  __entry->thread, __entry->status, __entry->ip)
+	TP_printk("how=%s thread=%d status=%ld ip=%lx",
+		  rpal_show_ending(__entry->how), __entry->thread,
+		  __entry->status, __entry->ip)
 );
 
 DECLARE_EVENT_CLASS(rpal_pair,

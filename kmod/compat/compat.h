@@ -41,13 +41,6 @@ static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 }
 #endif
 
-/* Assigning a string in a tracepoint. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
-#define rpal_assign_str(dst, src)	__assign_str(dst)
-#else
-#define rpal_assign_str(dst, src)	__assign_str(dst, src)
-#endif
-
 /* Does the current task have a shadow stack, which a call cannot switch? */
 static inline bool rpal_has_shadow_stack(void)
 {
