@@ -286,6 +286,8 @@ dkms-source:
 
 .PHONY: dkms-install
 dkms-install: dkms-source
+	@if dkms status rpal/$(VERSION) | grep -q .; then \
+		dkms remove rpal/$(VERSION) --all; fi
 	dkms add rpal/$(VERSION)
 	dkms install rpal/$(VERSION)
 
