@@ -162,6 +162,7 @@ static void kinds(void)
 	};
 	static const u64 lens[] = { 1, PAGE, 70000, 2 * MB, 5 * MB, 64 * MB };
 	size_t i, j;
+	unsigned long aio = 0;
 	void *p;
 	int fd;
 
@@ -191,6 +192,11 @@ static void kinds(void)
 		((char *)p)[i * MB] = 1;
 	}
 	close(fd);
+	/* The kernel maps something by itself. */
+	if (!syscall(SYS_io_setup, 8, &aio)) {
+		CHECK_IN((void *)aio, PAGE);
+		syscall(SYS_io_destroy, aio);
+	}
 }
 
 static void huge(void)

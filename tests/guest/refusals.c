@@ -57,6 +57,26 @@ static int again_role(void)
 	return 61;
 }
 
+/* A child of a placed program is placed in a slot of its own. */
+static int nested_role(void)
+{
+	struct rpal_place place = { .size = sizeof(place) };
+	int fd = test_open(), status;
+	pid_t pid;
+
+	if (verdict_role() != PLACED)
+		return 60;
+	pid = fork();
+	if (!pid) {
+		if (ioctl(fd, RPAL_IOC_PLACE, &place))
+			_exit(62);
+		exec_role(PROGRAM, "verdict");
+		_exit(63);
+	}
+	status = test_wait(pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 64;
+}
+
 static int do_place(int fd, const char *group)
 {
 	struct rpal_place place = { .size = sizeof(place) };
@@ -434,6 +454,17 @@ static int used_once(const void *unused)
 	return FAILED(errno);
 }
 
+static int child_of_placed(const void *unused)
+{
+	int fd = test_open();
+
+	(void)unused;
+	if (do_place(fd, NULL))
+		return 62;
+	exec_role(PROGRAM, "nested");
+	return FAILED(errno);
+}
+
 static int not_the_child(const void *unused)
 {
 	int fd = test_open(), r;
@@ -533,6 +564,7 @@ static void requests(void)
 		{ "requests on two files are one placement", two_files, UNPLACED },
 		{ "a request is good for one exec", used_once, UNPLACED },
 		{ "a child does not inherit a request", not_the_child, PLACED },
+		{ "a child of a placed program can be placed", child_of_placed, PLACED },
 		{ "another thread's request", not_another_thread, UNPLACED },
 		{ "the exec of a thread", a_thread_itself, PLACED },
 		{ "a request after vfork is the child's", vfork_child, UNPLACED },

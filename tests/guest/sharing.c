@@ -7,7 +7,6 @@
 #include "common.h"
 
 #include <fcntl.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -16,6 +15,7 @@
 #include <time.h>
 
 #include <linux/futex.h>
+#include <linux/userfaultfd.h>
 
 #define RW   (PROT_READ | PROT_WRITE)
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
@@ -527,6 +527,101 @@ static void kernel_access(void)
 	test_end();
 }
 
+/* --------------------------------------------- faults that the owner resolves */
+
+/* A page that is missing until the owner provides it. */
+static void missing_page(struct puppet *p, int uffd, u64 addr, u64 value)
+{
+	struct uffdio_copy copy = { .dst = addr, .len = PAGE };
+	struct uffd_msg msg;
+	u64 end = test_now_ns() + 20000000000ULL;
+	long r;
+
+	do {
+		r = puppet_sys(p, SYS_read, uffd, p->buf, sizeof(msg));
+	} while (r == -EAGAIN && test_now_ns() < end);
+	if (!CHECK(r == sizeof(msg), "%ld", r))
+		return;
+	puppet_get(p, 0, &msg, sizeof(msg));
+	CHECK(msg.event == UFFD_EVENT_PAGEFAULT && msg.arg.pagefault.address == addr, "at %llx",
+	      msg.arg.pagefault.address);
+	if (!value)
+		return;
+	store(p, p->buf + PAGE, value);
+	copy.src = p->buf + PAGE;
+	r = puppet_ioctl(p, uffd, UFFDIO_COPY, &copy, sizeof(copy));
+	CHECK(!r, "copy: %ld", r);
+}
+
+static void user_faults(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct test_cmd c = { .op = OP_LOAD };
+	struct test_res r;
+	int uffd, status;
+	u64 m;
+
+	test_begin("a page that the owner's fault handler provides");
+	pair_new();
+	uffd = puppet_sys(&own, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (uffd < 0) {
+		test_skip_case("no userfaultfd");
+		pair_end();
+		test_end();
+		return;
+	}
+	CHECK(!puppet_ioctl(&own, uffd, UFFDIO_API, &api, sizeof(api)), "api");
+	m = puppet_mmap(&own, 0, 4 * PAGE, RW, ANON);
+	reg.range.start = m;
+	reg.range.len = 4 * PAGE;
+	CHECK(!puppet_ioctl(&own, uffd, UFFDIO_REGISTER, &reg, sizeof(reg)), "register");
+	c.a[0] = m;
+	puppet_send(&use, &c);
+	missing_page(&own, uffd, m, 0x77);
+	MUST(puppet_result(&use, &r));
+	CHECK(!r.sig && r.val == 0x77, "signal %d value %lx", r.sig, r.val);
+	/* By the kernel, too. */
+	CHECK(!puppet_sys(&use, SYS_pipe, use.buf), "pipe");
+	puppet_get(&use, 0, &r.buf, 8);
+	memset(&c, 0, sizeof(c));
+	c.op = OP_SYSCALL;
+	c.a[0] = SYS_write;
+	c.a[1] = ((int *)r.buf)[1];
+	c.a[2] = m + PAGE;
+	c.a[3] = 8;
+	puppet_send(&use, &c);
+	missing_page(&own, uffd, m + PAGE, 0x78);
+	MUST(puppet_result(&use, &r));
+	CHECK(r.ret == 8, "%ld", (long)r.ret);
+	test_end();
+
+	test_begin("who waits for such a page can be killed");
+	memset(&c, 0, sizeof(c));
+	c.op = OP_LOAD;
+	c.a[0] = m + 2 * PAGE;
+	puppet_send(&use, &c);
+	missing_page(&own, uffd, m + 2 * PAGE, 0);
+	kill(use.child.pid, SIGKILL);
+	status = test_wait(use.child.pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%s", test_status(status));
+	close(use.child.sock);
+	CHECK(load(&own, m) == 0x77, "the owner's memory");
+	test_end();
+
+	test_begin("so can the owner");
+	puppet_new(&use, "sharing");
+	puppet_link(&own, &use);
+	c.a[0] = m + 3 * PAGE;
+	puppet_send(&use, &c);
+	missing_page(&own, uffd, m + 3 * PAGE, 0);
+	puppet_kill(&own);
+	MUST(puppet_result(&use, &r));
+	CHECK(r.sig == SIGSEGV, "signal %d", r.sig);
+	CHECK(!puppet_end(&use), "user");
+	test_end();
+}
+
 /* ------------------------------------------------------------- copy on write */
 
 static void copy_on_write(void)
@@ -714,6 +809,7 @@ int main(int argc, char **argv)
 	huge();
 	permissions();
 	kernel_access();
+	user_faults();
 	copy_on_write();
 	user_ends_first();
 	owner_unmaps_all();

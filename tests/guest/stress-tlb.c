@@ -50,6 +50,8 @@ enum op {
 	NONE_HUGE,
 	SHARED_HOLE,
 	KHUGEPAGED,
+	KSM,
+	MIGRATE,
 	NR_OPS
 };
 
@@ -74,6 +76,8 @@ static const struct {
 	[NONE_HUGE] = { "thp-mprotect", IS_GONE },
 	[SHARED_HOLE] = { "shmem-hole", IS_ZERO },
 	[KHUGEPAGED] = { "khugepaged", IS_NEW },
+	[KSM] = { "ksm", IS_NEW },
+	[MIGRATE] = { "migration", IS_NEW },
 };
 
 #define KHUGEPAGED_EVERY 256 /* it takes its time */
