@@ -44,6 +44,12 @@ struct rpal_space *rpal_space_of(struct mm_struct *mm)
 	return NULL;
 }
 
+/**
+ * rpal_space_get() - take a reference
+ * @space:	a space that is kept alive by something else meanwhile
+ *
+ * Context: any.
+ */
 void rpal_space_get(struct rpal_space *space)
 {
 	kref_get(&space->ref);

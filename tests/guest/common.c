@@ -828,6 +828,21 @@ long test_file_value(const char *path, const char *word)
 	return v;
 }
 
+long test_file_number(const char *path)
+{
+	char text[64];
+	long v = -1;
+	FILE *f;
+
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	if (fgets(text, sizeof(text), f))
+		v = strtol(text, NULL, 0);
+	fclose(f);
+	return v;
+}
+
 int test_copy_file(const char *from, const char *to, int mode)
 {
 	static char buf[65536];

@@ -372,6 +372,8 @@ void test_seed(u32 seed);
 bool test_write_file(const char *path, const char *text);
 /* Number behind @word in a file such as /proc/vmstat, -1 if not there. */
 long test_file_value(const char *path, const char *word);
+/* The number in a file that holds nothing else, -1 if not there. */
+long test_file_number(const char *path);
 int test_copy_file(const char *from, const char *to, int mode);
 /*
  * Memory that driver and children share. The driver gives @len and hands *@fd

@@ -80,7 +80,23 @@ static const struct {
 	[MIGRATE] = { "migration", IS_NEW },
 };
 
-#define KHUGEPAGED_EVERY 256 /* it takes its time */
+/* These take their time, so they come rarely. */
+#define NR_COMMON  KHUGEPAGED
+#define RARE_EVERY 192
+
+static enum op op_of(u64 round)
+{
+	switch (round % RARE_EVERY) {
+	case 0:
+		return KHUGEPAGED;
+	case RARE_EVERY / 3:
+		return KSM;
+	case RARE_EVERY / 3 * 2:
+		return MIGRATE;
+	default:
+		return round % NR_COMMON;
+	}
+}
 
 struct board {
 	/* the owner writes */
@@ -98,7 +114,7 @@ struct board {
 	volatile u64 checked[NR_OPS], stale[NR_OPS];
 	volatile u64 wrong_start, faults;
 	/* the owner counts */
-	volatile u64 pageouts, collapses, huge, by_khugepaged, child_bad, lost;
+	volatile u64 pageouts, collapses, huge, by_khugepaged, by_ksm, migrated, child_bad, lost;
 	volatile u64 ns[NR_OPS];
 	volatile u32 failed;
 };
@@ -333,6 +349,8 @@ static u64 prepare(enum op op, u64 round, u64 old)
 		break;
 	default:
 		map_at(a, 2 * PAGE, RW, ANON, -1);
+		if (op == KSM)
+			x[PAGE / 8] = old; /* a twin */
 		break;
 	}
 	*x = old;
@@ -353,6 +371,31 @@ static void khugepaged(u64 a)
 	while (huge_kb() <= before && test_now_ns() < end)
 		usleep(20000);
 	board->by_khugepaged += huge_kb() > before;
+}
+
+static void ksm(u64 page)
+{
+	u64 end = test_now_ns() + 3000000000ULL;
+
+	madvise((void *)page, 2 * PAGE, MADV_MERGEABLE);
+	while (test_file_number("/proc/self/ksm_merging_pages") <= 0 && test_now_ns() < end)
+		usleep(20000);
+	board->by_ksm += test_file_number("/proc/self/ksm_merging_pages") > 0;
+}
+
+static u64 frame(u64 addr)
+{
+	u64 entry = 0;
+
+	return pread(pagemap, &entry, 8, addr / PAGE * 8) == 8 ? entry & ~(~0UL << 55) : 0;
+}
+
+static void migrate(u64 page)
+{
+	u64 before = frame(page);
+
+	test_write_file("/proc/sys/vm/compact_memory", "1");
+	board->migrated += frame(page) != before;
 }
 
 /* Freed frames are the next to be given out: so that they go elsewhere. */
@@ -413,6 +456,15 @@ static pid_t change(enum op op, u64 addr, u64 old, int child_pipe[2])
 		khugepaged(huge);
 		*x = old + 1;
 		break;
+	case KSM:
+		ksm(page);
+		*x = old + 1;
+		break;
+	case MIGRATE:
+		migrate(page);
+		take_frames((char *)self.base + FILLER);
+		*x = old + 1;
+		break;
 	case MOVE:
 		if (mremap((void *)page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, away) ==
 		    MAP_FAILED)
@@ -470,7 +522,7 @@ static void clean_up(enum op op, u64 addr, pid_t child, int child_pipe[2], u64 o
 	}
 	if (op == MOVE || op == MOVE_TABLE)
 		munmap((void *)(self.base + AWAY), 2 * MB);
-	if (op == PAGEOUT || op == PAGEOUT_HUGE)
+	if (op == PAGEOUT || op == PAGEOUT_HUGE || op == MIGRATE)
 		munmap((void *)(self.base + FILLER), 64 * PAGE);
 	munmap((void *)(addr & ~(2 * MB - 1)), 4 * MB);
 }
@@ -492,14 +544,14 @@ static int owner_role(void)
 	test_send_u64(TEST_FD_DRIVER, 1);
 	test_recv_u64(TEST_FD_DRIVER);
 	for (i = 1; i <= n; i++) {
-		op = i % KHUGEPAGED_EVERY ? i % KHUGEPAGED : KHUGEPAGED;
+		op = op_of(i);
 		start = test_now_ns();
 		old = i << 8;
 		addr = prepare(op, i, old);
 		board->addr = addr;
 		board->op = op;
 		board->old = old;
-		board->quiet = i / KHUGEPAGED & 1;
+		board->quiet = i / NR_COMMON & 1;
 		release(&board->round, i);
 		if (!wait_for(&board->armed, i) || !reader_runs())
 			break;
@@ -540,6 +592,9 @@ static void set_up(void)
 	test_write_file(path, "10");
 	snprintf(path, sizeof(path), "%skhugepaged/pages_to_scan", thp);
 	test_write_file(path, "65536");
+	test_write_file("/sys/kernel/mm/ksm/sleep_millisecs", "10");
+	test_write_file("/sys/kernel/mm/ksm/pages_to_scan", "1000");
+	test_write_file("/sys/kernel/mm/ksm/run", "1");
 }
 
 int main(int argc, char **argv)
@@ -603,6 +658,10 @@ int main(int argc, char **argv)
 			printf("%s: nothing was ever collapsed\n", test_name);
 			bad++;
 		}
+		if (!board->by_ksm && !access("/sys/kernel/mm/ksm/run", W_OK)) {
+			printf("%s: nothing was ever merged\n", test_name);
+			bad++;
+		}
 		if (huge <= 0) {
 			printf("%s: no huge page was ever used\n", test_name);
 			bad++;
@@ -612,8 +671,9 @@ int main(int argc, char **argv)
 		printf("  %-18s checked %lu stale %lu (%lu us each)\n", ops[i].name,
 		       board->checked[i], board->stale[i],
 		       board->ns[i] / 1000 / (board->checked[i] ?: 1));
-	printf("stress: name=tlb kernel=%s n=%lu bad=%lu paged_out=%lu collapsed=%lu khugepaged=%lu huge=%ld wrong_start=%lu child=%lu lost=%lu\n",
+	printf("stress: name=tlb kernel=%s n=%lu bad=%lu paged_out=%lu collapsed=%lu khugepaged=%lu merged=%lu migrated=%lu huge=%ld wrong_start=%lu child=%lu lost=%lu\n",
 	       getenv("RPAL_KERNEL") ?: "?", checked, bad, board->pageouts, board->collapses,
-	       board->by_khugepaged, huge, board->wrong_start, board->child_bad, board->lost);
+	       board->by_khugepaged, board->by_ksm, board->migrated, huge, board->wrong_start,
+	       board->child_bad, board->lost);
 	return bad || checked != n;
 }
