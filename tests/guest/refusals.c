@@ -565,7 +565,6 @@ static void requests(void)
 		{ "a request is good for one exec", used_once, UNPLACED },
 		{ "a child does not inherit a request", not_the_child, PLACED },
 		{ "a child of a placed program can be placed", child_of_placed, PLACED },
-		{ "a child of a placed program can be placed", child_of_placed, PLACED },
 		{ "another thread's request", not_another_thread, UNPLACED },
 		{ "the exec of a thread", a_thread_itself, PLACED },
 		{ "a request after vfork is the child's", vfork_child, UNPLACED },
