@@ -16,9 +16,6 @@
 #include "rpal.h"
 #include "sym.h"
 
-/* Long enough that a restarted program finds them still there. */
-#define REMOVE_DELAY	(2 * HZ)
-
 #define ENDBR_SIZE	4
 
 struct rpal_hook {
@@ -128,7 +125,8 @@ int rpal_hook_get(void)
 void rpal_hook_put(void)
 {
 	if (atomic_dec_and_test(&hook_users))
-		mod_delayed_work(system_long_wq, &remove, REMOVE_DELAY);
+		mod_delayed_work(system_long_wq, &remove,
+				 msecs_to_jiffies(READ_ONCE(rpal_hook_linger_ms)));
 }
 
 static int prepare(struct rpal_hook *hook)

@@ -21,6 +21,12 @@ module_param_named(link_attach, rpal_link_attach, bool, 0644);
 MODULE_PARM_DESC(link_attach,
 		 "linking needs the right to ptrace-attach, not only to read (default: no)");
 
+/* Long enough that a restarted program finds them still there. */
+unsigned int rpal_hook_linger_ms = 2000;
+module_param_named(hook_linger_ms, rpal_hook_linger_ms, uint, 0644);
+MODULE_PARM_DESC(hook_linger_ms,
+		 "how long hooks stay after the last placed program, in ms (default: 2000)");
+
 /*
  * The rest exists for tests: each takes one protection away, which makes the
  * machine unsafe. Setting one taints the kernel.

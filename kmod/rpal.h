@@ -41,6 +41,7 @@
 extern bool rpal_allow_no_pkeys;
 extern bool rpal_marker;
 extern bool rpal_link_attach;
+extern unsigned int rpal_hook_linger_ms;
 
 /* Each turns one protection off, so that a test can see it missing. */
 extern bool rpal_debug_no_flush;
