@@ -751,6 +751,11 @@ int test_hooks(void)
 	return n;
 }
 
+void test_hooks_go_soon(void)
+{
+	test_write_file("/sys/module/rpal/parameters/hook_linger_ms", "2000");
+}
+
 int test_wait_hooks_gone(int seconds)
 {
 	u64 end = test_now_ns() + seconds * 1000000000ULL;

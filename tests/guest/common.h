@@ -248,6 +248,11 @@ int test_release(int fd, u64 key, struct rpal_request *r);
 int test_peer(int fd, u64 key, u32 id, struct rpal_peer *p);
 /* Are there hooks of the module? -1: cannot know. */
 int test_hooks(void);
+/*
+ * Have hooks removed soon after their last use, as they are by default: whoever
+ * runs many tests in a row may have said otherwise.
+ */
+void test_hooks_go_soon(void);
 int test_wait_hooks_gone(int seconds); /* 0, or what test_hooks() says */
 
 /* ------------------------------------------------------------------ puppets */

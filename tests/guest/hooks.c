@@ -218,6 +218,7 @@ int main(int argc, char **argv)
 {
 	test_user_op = user_op;
 	test_init(argc, argv, NULL);
+	test_hooks_go_soon();
 	if (test_hooks() < 0) {
 		printf("skip %s: cannot see which functions are hooked\n", test_name);
 		return TEST_SKIP;

@@ -298,6 +298,7 @@ int main(int argc, char **argv)
 	int i, e;
 
 	test_init(argc, argv, roles);
+	test_hooks_go_soon();
 	if (test_module_file()) {
 		e = test_module_unload_soon(10);
 		if (!CHECK(!e, "unload: %s", strerror(-e)))

@@ -398,6 +398,7 @@ int main(int argc, char **argv)
 	int hooks;
 
 	test_init(argc, argv, roles);
+	test_hooks_go_soon();
 	n = argc > 1 ? strtoull(argv[1], NULL, 0) : 100;
 	t = test_now_ns();
 	for (i = 0; i < n; i++)

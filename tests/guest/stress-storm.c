@@ -405,6 +405,7 @@ int main(int argc, char **argv)
 	int fd, i, status, hooks;
 
 	test_init(argc, argv, roles);
+	test_hooks_go_soon();
 	n = argc > 1 ? strtoull(argv[1], NULL, 0) : 50;
 	if (system("test -e /sys/block/zram0 || modprobe zram 2>/dev/null;"
 		   "grep -q zram0 /proc/swaps || {"
