@@ -96,6 +96,12 @@ static void remove_work(struct work_struct *work)
 
 static DECLARE_DELAYED_WORK(remove, remove_work);
 
+static void schedule_removal(void)
+{
+	mod_delayed_work(system_long_wq, &remove,
+			 msecs_to_jiffies(READ_ONCE(rpal_hook_linger_ms)));
+}
+
 /**
  * rpal_hook_get() - have the hooks installed
  *
@@ -125,8 +131,19 @@ int rpal_hook_get(void)
 void rpal_hook_put(void)
 {
 	if (atomic_dec_and_test(&hook_users))
-		mod_delayed_work(system_long_wq, &remove,
-				 msecs_to_jiffies(READ_ONCE(rpal_hook_linger_ms)));
+		schedule_removal();
+}
+
+/**
+ * rpal_hook_reschedule() - the time that hooks are to stay has changed
+ *
+ * Context: process context.
+ */
+void rpal_hook_reschedule(void)
+{
+	/* Also before the module has begun: there is nothing to remove. */
+	if (READ_ONCE(installed) && !atomic_read(&hook_users))
+		schedule_removal();
 }
 
 static int prepare(struct rpal_hook *hook)

@@ -23,7 +23,22 @@ MODULE_PARM_DESC(link_attach,
 
 /* Long enough that a restarted program finds them still there. */
 unsigned int rpal_hook_linger_ms = 2000;
-module_param_named(hook_linger_ms, rpal_hook_linger_ms, uint, 0644);
+
+static int set_linger(const char *value, const struct kernel_param *param)
+{
+	int err = param_set_uint(value, param);
+
+	if (!err)
+		rpal_hook_reschedule();
+	return err;
+}
+
+static const struct kernel_param_ops linger_ops = {
+	.set = set_linger,
+	.get = param_get_uint,
+};
+
+module_param_cb(hook_linger_ms, &linger_ops, &rpal_hook_linger_ms, 0644);
 MODULE_PARM_DESC(hook_linger_ms,
 		 "how long hooks stay after the last placed program, in ms (default: 2000)");
 

@@ -311,5 +311,6 @@ int rpal_hook_init(void);
 void rpal_hook_exit(void);
 int rpal_hook_get(void);
 void rpal_hook_put(void);
+void rpal_hook_reschedule(void);
 
 #endif /* RPAL_H */
