@@ -158,7 +158,7 @@ static void ask(int i)
 	struct place *p = &board->places[i];
 	struct rpal_request req;
 	struct peer new;
-	int e;
+	int e, other;
 
 	new.key = __atomic_load_n(&p->key, __ATOMIC_ACQUIRE);
 	new.slot = p->slot;
@@ -178,6 +178,10 @@ static void ask(int i)
 		error("request", e);
 		return;
 	}
+	/* Who has lived in that slot before is dead. */
+	for (other = 0; other < PLACES; other++)
+		if (peers[other].slot == new.slot)
+			peers[other].key = 0;
 	peers[i] = new;
 	if (!e && (req.state & RPAL_LINK_LINKED))
 		count(&board->links, 1);
