@@ -103,6 +103,23 @@ bool rpal_in_call(struct rpal_tcb *t)
 	return in_call;
 }
 
+/**
+ * rpal_borrowed() - whose context does the current task run
+ * @t:		the current task's thread
+ *
+ * Context: RCU read side, on the task itself, also in an interrupt.
+ * Return: the thread, NULL if it runs its own.
+ */
+struct rpal_tcb *rpal_borrowed(struct rpal_tcb *t)
+{
+	struct chain chain;
+
+	if (READ_ONCE(t->in_wait))
+		return NULL;
+	walk(t, &chain);
+	return chain.top ? chain.thread[chain.top] : NULL;
+}
+
 /* --------------------------------------------------- inside a trampoline */
 
 /*
@@ -142,6 +159,7 @@ static void end_with(struct ending *ending, struct rpal_tcb *home,
 	ending->status = status;
 	ending->result = result;
 	rpal_count(stats[how]);
+	rpal_count_for(home->space, RPAL_SERVICE_RESTARTS);
 	trace_rpal_restart(how, task_pid_nr(home->task), status,
 			   current_pt_regs()->ip);
 }
@@ -261,6 +279,8 @@ static void fill_mail(struct chain *chain, int i,
 		t->lazy_caller = caller;
 	WRITE_ONCE(t->block->word, RPAL_ST_LAZY);
 	raw_spin_unlock(&t->lock);
+	rpal_count_for(caller->space, RPAL_SERVICE_LAZY_CALLS);
+	rpal_count_for(t->space, RPAL_SERVICE_LAZY_CALLED);
 }
 
 /*
@@ -355,6 +375,10 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 		trace_rpal_lazy_switch(why, task_pid_nr(current),
 				       task_pid_nr(chain.thread[chain.top]->task),
 				       chain.top, live.regs.ip);
+		if (why == RPAL_WHY_EXIT)
+			trace_rpal_recovery(task_pid_nr(current),
+					    task_pid_nr(chain.thread[chain.top]->task),
+					    live.regs.ip);
 		hand_out(&chain, &live, ending.home ? NULL : trap);
 		rpal_context_from_block(&live, self, self->space->ranges.lazy_ip,
 					RPAL_CALL_LAZY, 0);

@@ -50,6 +50,8 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 	t = rpal_thread_current();
 	if (t && rpal_borrowing(t, current_pt_regs()))
 		rpal_divert(fregs, parent_ip, dispatch_borrowed);
+	else if (t)
+		rpal_account_syscall(t, current_pt_regs());
 	rcu_read_unlock();
 }
 

@@ -138,6 +138,7 @@ static enum verdict resolve(struct pt_regs *regs, unsigned long error_code,
 	verdict = fault_in(mm, regs, error_code, addr, pkey);
 	if (verdict == RESOLVED) {
 		sync_from(space, mm, addr);
+		rpal_count_for(space, RPAL_SERVICE_FAULTS);
 		rpal_count(user_mode(regs) ? RPAL_STAT_FAULTS :
 			   RPAL_STAT_FAULTS_KERNEL);
 	}

@@ -43,6 +43,7 @@ static struct rpal_hook hooks[] = {
 	ARGUMENTS("arch_do_signal_or_restart", rpal_on_arch_do_signal_or_restart),
 	ARGUMENTS("do_exit", rpal_on_do_exit),
 	DIVERT("syscall_user_dispatch", rpal_on_syscall_user_dispatch),
+	DIVERT("account_user_time", rpal_on_account_user_time),
 	DIVERT("force_sig_info_to_task", rpal_on_force_sig_info_to_task),
 #ifdef CONFIG_RSEQ
 	DIVERT("__rseq_handle_notify_resume", rpal_on_rseq_handle_notify_resume),

@@ -51,4 +51,7 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task);
 RPAL_CALLBACK(rpal_on_do_exit);
 RPAL_CALLBACK(rpal_on_rseq_handle_notify_resume);
 
+/* account.c */
+RPAL_CALLBACK(rpal_on_account_user_time);
+
 #endif /* RPAL_HOOK_H */

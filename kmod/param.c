@@ -21,6 +21,11 @@ module_param_named(link_attach, rpal_link_attach, bool, 0644);
 MODULE_PARM_DESC(link_attach,
 		 "linking needs the right to ptrace-attach, not only to read (default: no)");
 
+bool rpal_account = true;
+module_param_named(account, rpal_account, bool, 0644);
+MODULE_PARM_DESC(account,
+		 "charge CPU time of called code to the process called (default: yes)");
+
 /* Long enough that a restarted program finds them still there. */
 unsigned int rpal_hook_linger_ms = 2000;
 

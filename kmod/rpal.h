@@ -41,6 +41,7 @@
 extern bool rpal_allow_no_pkeys;
 extern bool rpal_marker;
 extern bool rpal_link_attach;
+extern bool rpal_account;
 extern unsigned int rpal_hook_linger_ms;
 
 /* Each turns one protection off, so that a test can see it missing. */
@@ -84,6 +85,7 @@ enum rpal_stat {
 	RPAL_STAT_WAITS,
 	RPAL_STAT_KICKS,
 	RPAL_STAT_FORGED,
+	RPAL_STAT_MOVED_NS,
 	RPAL_NR_STATS,
 };
 
@@ -93,6 +95,20 @@ static inline void rpal_count(enum rpal_stat what)
 {
 	atomic_long_inc(&rpal_stats[what]);
 }
+
+static inline void rpal_count_many(enum rpal_stat what, long n)
+{
+	atomic_long_add(n, &rpal_stats[what]);
+}
+
+/* The same for one service. */
+enum rpal_service_stat {
+	RPAL_SERVICE_LAZY_CALLS,	/* calls of its threads, handed over */
+	RPAL_SERVICE_LAZY_CALLED,	/* contexts handed to its threads */
+	RPAL_SERVICE_RESTARTS,		/* calls of its threads, ended here */
+	RPAL_SERVICE_FAULTS,		/* faults on its peers' memory, resolved */
+	RPAL_NR_SERVICE_STATS,
+};
 
 void rpal_stat_init(void);
 void rpal_stat_exit(void);
@@ -122,6 +138,7 @@ struct rpal_ask {
  * @private_low: has made mappings below the first slot
  * @group:	group of different keys, empty if none
  * @comm:	name of the program, for people
+ * @stats:	counters, see enum rpal_service_stat
  * @dead:	the mm is gone; under rpal_lock
  * @peers:	slots of linked services; under rpal_lock
  * @known:	slots of services with which there has been a link: calls that
@@ -150,6 +167,7 @@ struct rpal_space {
 	bool private_low;
 	char group[RPAL_GROUP_LEN];
 	char comm[TASK_COMM_LEN];
+	atomic_long_t stats[RPAL_NR_SERVICE_STATS];
 
 	bool dead;
 	DECLARE_BITMAP(peers, RPAL_NR_SLOTS);
@@ -163,6 +181,12 @@ struct rpal_space {
 	unsigned long area;
 	struct page **pages;
 };
+
+static inline void rpal_count_for(struct rpal_space *space,
+				  enum rpal_service_stat what)
+{
+	atomic_long_inc(&space->stats[what]);
+}
 
 extern spinlock_t rpal_lock;
 extern struct rpal_space *rpal_slots[RPAL_NR_SLOTS];

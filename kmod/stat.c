@@ -40,6 +40,7 @@ static const char * const stat_names[RPAL_NR_STATS] = {
 	[RPAL_STAT_WAITS]		= "receiver_waits",
 	[RPAL_STAT_KICKS]		= "kicks",
 	[RPAL_STAT_FORGED]		= "words_forged",
+	[RPAL_STAT_MOVED_NS]		= "cpu_time_moved_ns",
 };
 
 static struct dentry *dir;
@@ -64,6 +65,7 @@ struct row {
 	unsigned int pkey;
 	pid_t tgid;
 	unsigned int links;
+	long stats[RPAL_NR_SERVICE_STATS];
 	char group[RPAL_GROUP_LEN];
 	char comm[TASK_COMM_LEN];
 };
@@ -72,6 +74,7 @@ static struct row row_of(unsigned int slot)
 {
 	struct row row = {};
 	struct rpal_space *space;
+	unsigned int i;
 
 	spin_lock(&rpal_lock);
 	space = rpal_slots[slot];
@@ -82,6 +85,8 @@ static struct row row_of(unsigned int slot)
 		row.pkey = space->pkey;
 		row.tgid = pid_vnr(space->tgid);
 		row.links = bitmap_weight(space->peers, RPAL_NR_SLOTS);
+		for (i = 0; i < RPAL_NR_SERVICE_STATS; i++)
+			row.stats[i] = atomic_long_read(&space->stats[i]);
 		strscpy(row.group, space->group, sizeof(row.group));
 		strscpy(row.comm, space->comm, sizeof(row.comm));
 	}
@@ -91,9 +96,9 @@ static struct row row_of(unsigned int slot)
 
 static int services_show(struct seq_file *seq, void *unused)
 {
-	unsigned int slot;
+	unsigned int slot, i;
 
-	seq_puts(seq, "slot pid pkey links state low group name\n");
+	seq_puts(seq, "slot pid pkey links state low lazy_calls lazy_called restarts faults group name\n");
 	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
 		struct row row = row_of(slot);
 
@@ -102,6 +107,8 @@ static int services_show(struct seq_file *seq, void *unused)
 		seq_printf(seq, "%u %d %u %u %s %s ", slot, row.tgid, row.pkey,
 			   row.links, row.registered ? "service" : "placed",
 			   row.private_low ? "private" : "-");
+		for (i = 0; i < RPAL_NR_SERVICE_STATS; i++)
+			seq_printf(seq, "%ld ", row.stats[i]);
 		/* Both are what somebody chose to write there. */
 		seq_escape(seq, row.group[0] ? row.group : "-", " \t\n\\");
 		seq_putc(seq, ' ');

@@ -23,6 +23,9 @@ static const struct {
 	SYM(__bad_area_nosemaphore),
 	SYM(wake_up_new_task),
 	SYM(ptrace_may_access),
+	SYM(task_call_func),
+	SYM(task_sched_runtime),
+	SYM(account_user_time),
 #ifdef CONFIG_RSEQ
 	SYM(__rseq_handle_notify_resume),
 #endif

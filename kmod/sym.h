@@ -33,6 +33,11 @@ void rpal_k___bad_area_nosemaphore(struct pt_regs *regs,
 void rpal_k_wake_up_new_task(struct task_struct *task);
 void rpal_k___rseq_handle_notify_resume(struct ksignal *ksig,
 					struct pt_regs *regs);
+int rpal_k_task_call_func(struct task_struct *task,
+			   int (*func)(struct task_struct *task, void *arg),
+			   void *arg);
+unsigned long long rpal_k_task_sched_runtime(struct task_struct *task);
+void rpal_k_account_user_time(struct task_struct *task, u64 cputime);
 bool rpal_k_ptrace_may_access(struct task_struct *task, unsigned int mode);
 
 /* Where the thunks go; beside them in thunk.S, filled in by sym.c. */
@@ -43,6 +48,9 @@ extern unsigned long rpal_addr_bad_area_nosemaphore;
 extern unsigned long rpal_addr___bad_area_nosemaphore;
 extern unsigned long rpal_addr_wake_up_new_task;
 extern unsigned long rpal_addr_ptrace_may_access;
+extern unsigned long rpal_addr_task_call_func;
+extern unsigned long rpal_addr_task_sched_runtime;
+extern unsigned long rpal_addr_account_user_time;
 extern unsigned long rpal_addr___rseq_handle_notify_resume;
 extern unsigned long rpal_addr___pti_set_user_pgtbl;
 

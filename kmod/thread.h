@@ -61,6 +61,8 @@ struct rpal_context {
  * @result:	answer to its lazily switched call
  * @lazy_caller: whom it owes an answer; holds a reference; under @lock
  * @answer_wq:	where it waits for an answer
+ * @clock_read:	it has read its CPU clock since the last look at this
+ * @clock_floor: CPU time that it may have seen and keeps, in ns
  * @install:	task work that installs @mail
  * @kick:	task work that makes another task hand its context over
  * @kicked:	@kick is queued
@@ -91,6 +93,9 @@ struct rpal_tcb {
 	s64 result;
 	struct rpal_tcb *lazy_caller;
 	wait_queue_head_t answer_wq;
+
+	bool clock_read;
+	u64 clock_floor;
 
 	struct callback_head install;
 	struct callback_head kick;
@@ -161,6 +166,10 @@ bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs);
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 				 struct kernel_siginfo *trap);
 bool rpal_in_call(struct rpal_tcb *t);
+struct rpal_tcb *rpal_borrowed(struct rpal_tcb *t);
+
+/* account.c */
+void rpal_account_syscall(struct rpal_tcb *t, struct pt_regs *regs);
 
 /* wait.c */
 bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result);

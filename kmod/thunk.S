@@ -32,6 +32,9 @@ SYM_DATA(\addr, .quad 0)
 	KTHUNK	__bad_area_nosemaphore
 	KTHUNK	wake_up_new_task
 	KTHUNK	ptrace_may_access
+	KTHUNK	task_call_func
+	KTHUNK	task_sched_runtime
+	KTHUNK	account_user_time
 	KTHUNK	__rseq_handle_notify_resume
 
 /* See RPAL_NEED_PTI_THUNK. */

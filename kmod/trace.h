@@ -66,6 +66,24 @@ TRACE_EVENT(rpal_restart,
 		  __entry->status, __entry->ip)
 );
 
+/* A receiver gets its context back from a task that dies. */
+TRACE_EVENT(rpal_recovery,
+	TP_PROTO(pid_t sender, pid_t receiver, unsigned long ip),
+	TP_ARGS(sender, receiver, ip),
+	TP_STRUCT__entry(
+		__field(pid_t, sender)
+		__field(pid_t, receiver)
+		__field(unsigned long, ip)
+	),
+	TP_fast_assign(
+		__entry->sender = sender;
+		__entry->receiver = receiver;
+		__entry->ip = ip;
+	),
+	TP_printk("sender=%d receiver=%d ip=%lx", __entry->sender,
+		  __entry->receiver, __entry->ip)
+);
+
 DECLARE_EVENT_CLASS(rpal_pair,
 	TP_PROTO(unsigned int a, unsigned int b),
 	TP_ARGS(a, b),
