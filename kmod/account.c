@@ -3,25 +3,51 @@
  * CPU time of called code, charged to the receiver whose code it is.
  *
  * The scheduler sees one task run, the caller's. Where the kernel accounts user
- * time to it while it runs another thread's context, the same time is taken
- * from it and given to that thread's task: user time, and the exact run time to
- * which the kernel scales user and system time. What is taken is given, so no
- * time is made or lost. CPU bandwidth, cgroups and the CPU's own figures are the
- * caller's: its task is what the scheduler has run.
+ * time to it, what other threads' contexts have used of that is taken from it
+ * and given to their tasks: user time, and the exact run time to which the
+ * kernel scales user and system time. What is taken is given, so no time is made
+ * or lost. CPU bandwidth, cgroups and the CPU's own figures are the caller's:
+ * its task is what the scheduler has run.
  *
- * The kernel samples with the tick, and a whole tick may be charged for a part
- * of it. So that no thread sees its own CPU clock go back, nothing is taken from
- * before the last time it has read that clock.
+ * There are two ways to know how much that is. With ticks, the time of a tick
+ * goes to whose code it has interrupted. With time stamps, which are there for
+ * CPUs without ticks, callers say how long their calls have taken; that is
+ * user space's word, and counts only as far as the kernel has seen the caller
+ * run itself.
+ *
+ * A tick may charge more than has passed since a thread last read its own CPU
+ * clock. So that no such clock goes back, nothing is taken from before.
  */
 #include <linux/sched.h>
 #include <linux/sched/cputime.h>
+#include <linux/tick.h>
 #include <linux/wait.h>
 #include <asm/syscall.h>
+#include <asm/tsc.h>
 #include <asm/unistd.h>
 
 #include "hook.h"
 #include "sym.h"
 #include "thread.h"
+
+/* A longer call than this, in seconds, is none. */
+#define LONGEST		1000
+
+/**
+ * rpal_account_wants_stamps() - are callers to say how long calls take
+ *
+ * Context: any.
+ */
+bool rpal_account_wants_stamps(void)
+{
+	int account = READ_ONCE(rpal_account);
+
+	if (!tsc_khz || check_tsc_unstable())
+		return false;
+	return account < 0 ? tick_nohz_full_enabled() : account == 2;
+}
+
+/* --------------------------------------------------------- moving time */
 
 /* With the task pinned, so that the scheduler does not write these meanwhile. */
 static int add_runtime(struct task_struct *task, void *arg)
@@ -42,22 +68,33 @@ static void add_time(struct task_struct *task, s64 ns)
 	account_group_exec_runtime(task, ns);
 }
 
+static void settle(struct rpal_tcb *t, u64 budget, int depth);
+
 /*
- * From the current task to a thread's that it runs the code of. That thread's
- * task sleeps in our wait, so nobody else adds to its user time; and while it is
- * not dead its times have not yet been added up for the last time.
+ * From one task to a thread's whose code it has run. That thread's task must be
+ * in our wait, where no user time is added to it by anybody else, and may not
+ * leave before the lock is free; and it must not be dead, for then its times have
+ * been added up for the last time.
  */
-static void move_time(struct rpal_tcb *to, s64 ns)
+static bool move_time(struct task_struct *from, struct rpal_tcb *to, u64 ns,
+		      int depth)
 {
+	bool moved = false;
+
 	/* In an interrupt: it may be our own task that holds it. */
 	if (!raw_spin_trylock(&to->lock))
-		return;
-	if (!to->dead) {
-		add_time(current, -ns);
+		return false;
+	if (!to->dead && READ_ONCE(to->in_wait) && to->task != from) {
+		add_time(from, -ns);
 		add_time(to->task, ns);
 		rpal_count_many(RPAL_STAT_MOVED_NS, ns);
+		/* Of that, it may have used some for calls of its own. */
+		if (depth < RPAL_MAX_DEPTH)
+			settle(to, ns, depth + 1);
+		moved = true;
 	}
 	raw_spin_unlock(&to->lock);
+	return moved;
 }
 
 /* How much can be taken without turning back a clock that it has read. */
@@ -72,6 +109,75 @@ static u64 movable(struct rpal_tcb *t, u64 cputime)
 	return min(cputime, runtime - min(runtime, t->clock_floor));
 }
 
+/* -------------------------------------------------------------- stamps */
+
+static u64 ns_of(u64 ticks)
+{
+	/* Clocks that disagree, or somebody who lies. */
+	if (ticks > (u64)tsc_khz * 1000 * LONGEST)
+		return 0;
+	return div_u64(ticks * 1000000, tsc_khz);
+}
+
+/* What has ended, as far as we did not know of it. */
+static u64 ended(struct rpal_tcb *t, unsigned int i)
+{
+	u64 ticks = READ_ONCE(t->block->away_ticks[i]);
+	u64 ns = ns_of(ticks - t->away_seen[i]);
+
+	t->away_seen[i] = ticks;
+	return ns;
+}
+
+/**
+ * rpal_account_call() - a call has lasted until now
+ * @t:		the caller, not in user mode on any CPU: the current thread, or
+ *		one that is in our wait, with its lock held
+ * @callee:	whom it calls
+ *
+ * If it goes on, what comes is taken for another one.
+ *
+ * Context: any.
+ */
+void rpal_account_call(struct rpal_tcb *t, struct rpal_tcb *callee)
+{
+	u64 begin = READ_ONCE(t->block->stamp);
+	unsigned int i = callee->tid % RPAL_AWAY;
+	u64 now;
+
+	if (!begin || !tsc_khz || !READ_ONCE(rpal_account))
+		return;
+	now = rdtsc_ordered();
+	WRITE_ONCE(t->block->stamp, now);
+	WRITE_ONCE(t->block->away_tid[i], callee->tid);
+	t->away_ns[i] += ns_of(now - begin);
+}
+
+/* What a thread has used goes to whom it has called, but no more than @budget. */
+static void settle(struct rpal_tcb *t, u64 budget, int depth)
+{
+	struct rpal_tcb *to = rpal_callee(t);
+	unsigned int i;
+
+	if (to)
+		rpal_account_call(t, to);
+	for (i = 0; i < RPAL_AWAY; i++) {
+		u64 owed = t->away_ns[i] + ended(t, i);
+		u64 ns = min(budget, owed);
+
+		to = rpal_thread_find(READ_ONCE(t->block->away_tid[i]));
+		if (ns && to && to != t && rpal_thread_linked(t, to) &&
+		    move_time(t->task, to, ns, depth)) {
+			budget -= ns;
+			owed -= ns;
+		}
+		/* The kernel has not yet seen it all; or it is a lie. */
+		t->away_ns[i] = min_t(u64, owed, NSEC_PER_SEC);
+	}
+}
+
+/* --------------------------------------------------------------- hooks */
+
 /* In place of account_user_time(), for the current task. */
 static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 {
@@ -81,11 +187,13 @@ static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 	rpal_k_account_user_time(task, cputime);
 	rcu_read_lock();
 	t = rpal_thread_current();
-	callee = t ? rpal_borrowed(t) : NULL;
-	if (callee) {
+	if (t && !READ_ONCE(t->in_wait)) {
 		ns = movable(t, cputime);
-		if (ns)
-			move_time(callee, ns);
+		callee = rpal_borrowed(t);
+		if (READ_ONCE(t->block->stamp))
+			settle(t, ns, 0);
+		else if (ns && callee)
+			move_time(task, callee, ns, RPAL_MAX_DEPTH);
 	}
 	rcu_read_unlock();
 }
@@ -100,7 +208,7 @@ RPAL_CALLBACK(rpal_on_account_user_time)
 		return;
 	rcu_read_lock();
 	t = rpal_thread_current();
-	if (t && READ_ONCE(t->block->callee))
+	if (t && (READ_ONCE(t->block->callee) || READ_ONCE(t->block->stamp)))
 		rpal_divert(fregs, parent_ip, account_user_time_of_called);
 	rcu_read_unlock();
 }

@@ -104,6 +104,18 @@ bool rpal_in_call(struct rpal_tcb *t)
 }
 
 /**
+ * rpal_callee() - whom does a thread call, with its own task or its caller's
+ * @t:		the thread
+ *
+ * Context: RCU read side.
+ * Return: the thread called, NULL if there is none.
+ */
+struct rpal_tcb *rpal_callee(struct rpal_tcb *t)
+{
+	return callee_of(t);
+}
+
+/**
  * rpal_borrowed() - whose context does the current task run
  * @t:		the current task's thread
  *
@@ -213,6 +225,8 @@ static void end_unclaimed(struct chain *chain, struct pt_regs *regs,
 		   ip_within(regs->ip, ranges->home_start, ranges->home_end)) {
 		end_with(ending, t, RPAL_END_FINISHED, regs->r8, regs->r9);
 		callee = rpal_thread_find(tid);
+		if (callee)
+			rpal_account_call(t, callee);
 		if (callee && (rpal_word(callee) & RPAL_ST_PENDING))
 			rpal_thread_wake(callee);
 	} else if (is_lost(t, regs)) {
@@ -338,6 +352,20 @@ static void count_reason(enum rpal_reason why)
 	rpal_count(stats[why]);
 }
 
+/* All calls of the chain have lasted until now; some may end here. */
+static void account_calls(struct chain *chain)
+{
+	int i;
+
+	for (i = 0; i < chain->top; i++) {
+		struct rpal_tcb *t = chain->thread[i];
+
+		raw_spin_lock(&t->lock);
+		rpal_account_call(t, chain->thread[i + 1]);
+		raw_spin_unlock(&t->lock);
+	}
+}
+
 static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 				   enum rpal_reason why,
 				   struct kernel_siginfo *trap)
@@ -350,6 +378,7 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 	walk(self, &chain);
 	if (!chain.top && !READ_ONCE(self->block->callee))
 		return RPAL_OWN;
+	account_calls(&chain);
 	if (chain.top && !rpal_debug_no_restart)
 		end_claimed(&chain, regs, &ending);
 	if (!ending.home && !rpal_debug_no_restart)

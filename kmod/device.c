@@ -46,6 +46,8 @@ static int do_query(struct rpal_file *file, union argument *arg)
 	if (READ_ONCE(rpal_allow_no_pkeys))
 		query->features |= RPAL_FEATURE_NO_PKEYS_OK;
 	query->features |= RPAL_FEATURE_LAZY;
+	if (rpal_account_wants_stamps())
+		query->features |= RPAL_FEATURE_STAMPS;
 	query->max_services = RPAL_MAX_SLOT;
 	query->max_links = RPAL_MAX_SLOT - 1;
 	query->max_receivers = RPAL_MAX_RECEIVERS;

@@ -136,6 +136,17 @@ void rpal_hook_put(void)
 }
 
 /**
+ * rpal_hook_users() - how many need the hooks
+ *
+ * Context: any.
+ * Return: placed address spaces and forked children that are alive.
+ */
+int rpal_hook_users(void)
+{
+	return atomic_read(&hook_users);
+}
+
+/**
  * rpal_hook_reschedule() - the time that hooks are to stay has changed
  *
  * Context: process context.

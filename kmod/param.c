@@ -21,10 +21,10 @@ module_param_named(link_attach, rpal_link_attach, bool, 0644);
 MODULE_PARM_DESC(link_attach,
 		 "linking needs the right to ptrace-attach, not only to read (default: no)");
 
-bool rpal_account = true;
-module_param_named(account, rpal_account, bool, 0644);
+int rpal_account = -1;
+module_param_named(account, rpal_account, int, 0644);
 MODULE_PARM_DESC(account,
-		 "charge CPU time of called code to the process called (default: yes)");
+		 "charge CPU time of called code to the process called: 0 no, 1 by ticks, 2 by time stamps, for programs that start after; -1 (default) 2 if there are nohz_full CPUs, else 1");
 
 /* Long enough that a restarted program finds them still there. */
 unsigned int rpal_hook_linger_ms = 2000;

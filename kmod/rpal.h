@@ -41,7 +41,7 @@
 extern bool rpal_allow_no_pkeys;
 extern bool rpal_marker;
 extern bool rpal_link_attach;
-extern bool rpal_account;
+extern int rpal_account;
 extern unsigned int rpal_hook_linger_ms;
 
 /* Each turns one protection off, so that a test can see it missing. */
@@ -300,6 +300,10 @@ int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply);
 int rpal_wait_wake(struct rpal_file *file, const struct rpal_wake *wake);
 int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await);
 
+/* ------------------------------------------------------------ account.c */
+
+bool rpal_account_wants_stamps(void);
+
 /* --------------------------------------------------------------- area.c */
 
 #define RPAL_AREA_PAGES							\
@@ -336,5 +340,6 @@ void rpal_hook_exit(void);
 int rpal_hook_get(void);
 void rpal_hook_put(void);
 void rpal_hook_reschedule(void);
+int rpal_hook_users(void);
 
 #endif /* RPAL_H */

@@ -52,6 +52,7 @@ static int stats_show(struct seq_file *seq, void *unused)
 	for (i = 0; i < RPAL_NR_STATS; i++)
 		seq_printf(seq, "%s %ld\n", stat_names[i],
 			   atomic_long_read(&rpal_stats[i]));
+	seq_printf(seq, "hook_users %d\n", rpal_hook_users());
 	seq_printf(seq, "heirs_alive %d\n", rpal_heirs());
 	return 0;
 }

@@ -18,6 +18,9 @@
 
 #include "rpal.h"
 
+/* Places for time stamps in a block. */
+#define RPAL_AWAY	ARRAY_SIZE(((struct rpal_block *)0)->away_tid)
+
 /**
  * struct rpal_context - what a thread is doing in user mode
  * @regs:	general registers, sanitised
@@ -63,6 +66,9 @@ struct rpal_context {
  * @answer_wq:	where it waits for an answer
  * @clock_read:	it has read its CPU clock since the last look at this
  * @clock_floor: CPU time that it may have seen and keeps, in ns
+ * @away_seen:	of the block's away_ticks, what is known already
+ * @away_ns:	what its calls have used and was not charged to them yet, in ns;
+ *		both belong to its task, or under @lock while @in_wait
  * @install:	task work that installs @mail
  * @kick:	task work that makes another task hand its context over
  * @kicked:	@kick is queued
@@ -96,6 +102,8 @@ struct rpal_tcb {
 
 	bool clock_read;
 	u64 clock_floor;
+	u64 away_seen[RPAL_AWAY];
+	u64 away_ns[RPAL_AWAY];
 
 	struct callback_head install;
 	struct callback_head kick;
@@ -167,8 +175,10 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 				 struct kernel_siginfo *trap);
 bool rpal_in_call(struct rpal_tcb *t);
 struct rpal_tcb *rpal_borrowed(struct rpal_tcb *t);
+struct rpal_tcb *rpal_callee(struct rpal_tcb *t);
 
 /* account.c */
+void rpal_account_call(struct rpal_tcb *t, struct rpal_tcb *callee);
 void rpal_account_syscall(struct rpal_tcb *t, struct pt_regs *regs);
 
 /* wait.c */

@@ -167,13 +167,21 @@ struct waiter {
 	int code;
 };
 
+/* Not while somebody charges its task with CPU time. */
+static void leave_wait(struct rpal_tcb *t)
+{
+	raw_spin_lock(&t->lock);
+	WRITE_ONCE(t->in_wait, false);
+	raw_spin_unlock(&t->lock);
+}
+
 static void install_work(struct callback_head *work)
 {
 	struct rpal_tcb *t = container_of(work, struct rpal_tcb, install);
 
 	rpal_context_install(&t->mail);
 	WRITE_ONCE(t->have_context, false);
-	WRITE_ONCE(t->in_wait, false);
+	leave_wait(t);
 	rpal_thread_put(t);
 }
 
@@ -376,7 +384,7 @@ static int wait_in_call(struct waiter *w, bool reply)
 		return 0;
 	}
 	rpal_context_go_home(t, t->space->ranges.wait_ip, w->code, 0);
-	WRITE_ONCE(t->in_wait, false);
+	leave_wait(t);
 	return w->code;
 }
 

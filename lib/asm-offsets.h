@@ -27,6 +27,9 @@
 #define B_PKRU		136
 #define B_MXCSR		140
 #define B_FCW		144
+#define B_STAMP		152
+#define B_AWAY_TICKS	160
+#define B_AWAY_TID	192
 #define B_SIZE		256
 
 /* struct tramp_call */

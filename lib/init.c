@@ -68,7 +68,7 @@ static int open_device(int *fd)
 			  strerror(errno));
 }
 
-static int check_module(int fd)
+static int check_module(int fd, uint64_t *features)
 {
 	struct rpal_query query = { .size = sizeof(query) };
 	int ret = do_ioctl(fd, RPAL_IOC_QUERY, &query);
@@ -83,6 +83,7 @@ static int check_module(int fd)
 				  "the module speaks version %u.%u, this "
 				  "library %u.%u: install both from one release",
 				  query.abi_major, query.abi_minor, RPAL_ABI_MAJOR, RPAL_ABI_MINOR);
+	*features = query.features;
 	return 0;
 }
 
@@ -170,12 +171,13 @@ static int start(int nr, int flags)
 {
 	struct rpal_state st = { .fd = -1, .stop_fd = -1, .nr_receivers = nr };
 	struct rpal_self self;
+	uint64_t features;
 	int ret;
 
 	ret = open_device(&st.fd);
 	if (ret)
 		return ret;
-	ret = check_module(st.fd);
+	ret = check_module(st.fd, &features);
 	if (!ret)
 		ret = check_placed(st.fd, &self);
 	if (!ret)
@@ -184,8 +186,12 @@ static int start(int nr, int flags)
 		goto out;
 	st.slot = self.slot;
 	st.pkey = self.pkey;
+	st.timed = features & RPAL_FEATURE_STAMPS;
 	st.pkeys = self.pkey && cpu_has_keys();
-	st.tramp = st.pkeys ? &rpal_tramp_pk : &rpal_tramp_nopk;
+	if (st.timed)
+		st.tramp = st.pkeys ? &rpal_tramp_pk_timed : &rpal_tramp_nopk_timed;
+	else
+		st.tramp = st.pkeys ? &rpal_tramp_pk : &rpal_tramp_nopk;
 	st.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (st.stop_fd < 0) {
 		ret = rpal_failf(RPAL_ERR_NOMEM, "cannot make an eventfd: %s", strerror(errno));
@@ -280,13 +286,14 @@ EXPORT void rpal_exit(void)
 EXPORT int rpal_is_enabled(void)
 {
 	struct rpal_self self;
+	uint64_t features;
 	int fd, ret;
 
 	if (rpal_up())
 		return 1;
 	if (open_device(&fd))
 		return 0;
-	ret = check_module(fd);
+	ret = check_module(fd, &features);
 	if (!ret)
 		ret = check_placed(fd, &self);
 	close(fd);

@@ -39,6 +39,7 @@ int rpal_failf(int ret, const char *fmt, ...) __attribute__((format(printf, 2, 3
  * @epoch:	how often it has become one; threads see by it that their
  *		registration is of an earlier time
  * @pkeys:	do protection keys guard memory?
+ * @timed:	does the kernel want to know how long calls take?
  * @fd:		the management file
  * @stop_fd:	eventfd that is readable after rpal_serve_stop()
  * @id:		own service id
@@ -54,6 +55,7 @@ struct rpal_state {
 	bool up;
 	unsigned int epoch;
 	bool pkeys;
+	bool timed;
 	int fd;
 	int stop_fd;
 	uint32_t id;

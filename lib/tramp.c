@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/* The two sets of trampolines, and proof that C and assembly agree. */
+/* The sets of trampolines, and proof that C and assembly agree. */
 #include <errno.h>
 #include <stddef.h>
 
@@ -28,6 +28,9 @@ SAME(rpal_block, fsbase, B_FSBASE);
 SAME(rpal_block, pkru, B_PKRU);
 SAME(rpal_block, mxcsr, B_MXCSR);
 SAME(rpal_block, fcw, B_FCW);
+SAME(rpal_block, stamp, B_STAMP);
+SAME(rpal_block, away_ticks, B_AWAY_TICKS);
+SAME(rpal_block, away_tid, B_AWAY_TID);
 _Static_assert(sizeof(struct rpal_block) == B_SIZE, "block size");
 _Static_assert(RPAL_BLOCK_SIZE == B_SIZE, "block size");
 
@@ -95,3 +98,5 @@ const struct tramp rpal_tramp_##set = {					\
 
 TRAMP(pk);
 TRAMP(nopk);
+TRAMP(pk_timed);
+TRAMP(nopk_timed);

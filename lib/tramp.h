@@ -90,6 +90,9 @@ struct tramp {
 
 extern const struct tramp rpal_tramp_pk;   /* with protection keys */
 extern const struct tramp rpal_tramp_nopk; /* without */
+/* The same, but each call is timed for the kernel. */
+extern const struct tramp rpal_tramp_pk_timed;
+extern const struct tramp rpal_tramp_nopk_timed;
 
 /* ioctl(fd, cmd, arg), for the trampolines only; a negative errno on failure. */
 long rpal_tr_ioctl(int fd, unsigned long cmd, void *arg);

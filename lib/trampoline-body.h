@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
 /*
- * One set of trampolines; included by trampoline.S with PKEYS and F().
+ * One set of trampolines; included by trampoline.S with PKEYS, TIMED and F().
  *
  * The kernel may stop a thread anywhere in here, and knows by the address
  * ranges that rpal_init() has registered whether a call is to be taken back or
@@ -78,6 +78,34 @@
 #endif
 .endm
 
+/* A call begins now. %rdi own block; uses %rax, %rdx. */
+.macro F(stamp)
+#if TIMED
+	rdtsc
+	shl	$32, %rdx
+	or	%rdx, %rax
+	mov	%rax, B_STAMP(%rdi)
+#endif
+.endm
+
+/*
+ * It has ended: what it took is the callee's. Two callees may share a place: then
+ * the later one has it all. %r10 own block; uses %rax, %rcx, %rdx.
+ */
+.macro F(add_up)
+#if TIMED
+	rdtsc
+	shl	$32, %rdx
+	or	%rdx, %rax
+	sub	B_STAMP(%r10), %rax
+	mov	B_CALLEE(%r10), %ecx
+	mov	%ecx, %edx
+	and	$3, %edx
+	mov	%ecx, B_AWAY_TID(%r10,%rdx,4)
+	add	%rax, B_AWAY_TICKS(%r10,%rdx,8)
+#endif
+.endm
+
 /* Tell the unwinder that a register's value is in the block at %r10. */
 .macro F(cfi_in_block) reg offset
 	/* DW_CFA_expression reg, 3 bytes: DW_OP_breg10 offset (64 .. 127) */
@@ -97,6 +125,7 @@
 F(call):
 	.cfi_startproc
 	F(begin)
+	F(stamp)
 	F(save) F(home_start)
 	mov	%rdi, %r10
 	F(save_pkru)
@@ -227,6 +256,7 @@ F(home_start):
 	.globl	F(home_end)
 	.hidden	F(home_end)
 F(home_end):
+	F(add_up)
 	mov	%r8, %rax
 	mov	%r9, %rdx
 	test	%edi, %edi

@@ -33,6 +33,7 @@ static void show(const struct rpal_query *q)
 	printf("page-table levels:    %s\n", q->features & RPAL_FEATURE_LA57 ? "5" : "4");
 	printf("page-table isolation: %s\n", yes(q->features & RPAL_FEATURE_PTI));
 	printf("system calls in calls: %s\n", yes(q->features & RPAL_FEATURE_LAZY));
+	printf("calls are timed:      %s\n", yes(q->features & RPAL_FEATURE_STAMPS));
 	printf("slot:                 %llu GiB\n", (1ULL << q->slot_shift) >> 30);
 	printf("services:             up to %u\n", q->max_services);
 	printf("links per service:    up to %u\n", q->max_links);

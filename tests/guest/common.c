@@ -442,12 +442,15 @@ int test_wait(pid_t pid)
 	}
 	printf("%s: process %d does not end\n", test_name, pid);
 	show_stuck(pid);
+	/* What the CPUs are doing goes to the kernel log. */
+	test_write_file("/proc/sysrq-trigger", "l");
 	kill(pid, SIGKILL);
 	for (end = test_now_ns() + 10000000000ULL; test_now_ns() < end; usleep(10000))
 		if (waitpid(pid, &status, WNOHANG) == pid)
 			return -1;
 	printf("%s: not even when killed\n", test_name);
 	show_stuck(pid);
+	test_write_file("/proc/sysrq-trigger", "l");
 	return -1;
 }
 
@@ -762,6 +765,17 @@ int test_wait_hooks_gone(int seconds)
 	int n;
 
 	while ((n = test_hooks()) && test_now_ns() < end)
+		usleep(50000);
+	return n;
+}
+
+long test_wait_users_gone(int seconds)
+{
+	u64 end = test_now_ns() + seconds * 1000000000ULL;
+	long n;
+
+	while ((n = test_file_value("/sys/kernel/debug/rpal/stats", "hook_users")) &&
+	       test_now_ns() < end)
 		usleep(50000);
 	return n;
 }

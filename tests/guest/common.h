@@ -254,6 +254,8 @@ int test_hooks(void);
  */
 void test_hooks_go_soon(void);
 int test_wait_hooks_gone(int seconds); /* 0, or what test_hooks() says */
+/* What the module counts as alive: address spaces and forked children; 0 if none. */
+long test_wait_users_gone(int seconds);
 
 /* ------------------------------------------------------------------ puppets */
 

@@ -395,18 +395,17 @@ static bool round_ok(u64 round)
 int main(int argc, char **argv)
 {
 	u64 n, i, bad = 0, t;
-	int hooks;
+	long users;
 
 	test_init(argc, argv, roles);
-	test_hooks_go_soon();
 	n = argc > 1 ? strtoull(argv[1], NULL, 0) : 100;
 	t = test_now_ns();
 	for (i = 0; i < n; i++)
 		bad += !round_ok(i);
 	/* When all are gone, all is gone. */
-	hooks = test_wait_hooks_gone(15);
-	if (hooks > 0) {
-		printf("%s: %d hooks are left\n", test_name, hooks);
+	users = test_wait_users_gone(30);
+	if (users) {
+		printf("%s: %ld users of hooks are left\n", test_name, users);
 		bad++;
 	}
 	printf("stress: name=kill kernel=%s n=%lu bad=%lu seconds=%lu\n",

@@ -406,10 +406,10 @@ int main(int argc, char **argv)
 {
 	struct test_child c[PLACES];
 	u64 n, kills = 0, bad = 0, t;
-	int fd, i, status, hooks;
+	int fd, i, status;
+	long users;
 
 	test_init(argc, argv, roles);
-	test_hooks_go_soon();
 	n = argc > 1 ? strtoull(argv[1], NULL, 0) : 50;
 	if (system("test -e /sys/block/zram0 || modprobe zram 2>/dev/null;"
 		   "grep -q zram0 /proc/swaps || {"
@@ -443,9 +443,9 @@ int main(int argc, char **argv)
 		printf("%s: something never happened\n", test_name);
 		bad++;
 	}
-	hooks = test_wait_hooks_gone(15);
-	if (hooks > 0) {
-		printf("%s: %d hooks are left\n", test_name, hooks);
+	users = test_wait_users_gone(30);
+	if (users) {
+		printf("%s: %ld users of hooks are left\n", test_name, users);
 		bad++;
 	}
 	printf("stress: name=storm kernel=%s n=%lu bad=%lu lives=%u ops=%lu links=%lu releases=%lu reads=%lu faults=%lu kernel_reads=%lu writes=%lu forks=%lu execs=%lu wrong_words=%lu errors=%lu seconds=%lu\n",

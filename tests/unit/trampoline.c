@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <x86intrin.h>
 #include <unistd.h>
 
 #include "../../lib/internal.h"
@@ -23,7 +24,7 @@
 #define FD_EINTR 1000 /* the wait ends at once, with -EINTR */
 
 static struct rpal_block blocks[NR] __attribute__((aligned(RPAL_BLOCK_SIZE)));
-static const struct tramp *tr = &rpal_tramp_nopk;
+static const struct tramp *tr;
 static int returned; /* receivers whose wait came back */
 
 /* For the assembly below. */
@@ -249,9 +250,11 @@ static void start(int n)
 	usleep(1000);
 }
 
-static void setup(void)
+static void setup_with(const struct tramp *set)
 {
 	int i;
+
+	tr = set;
 
 	for (i = 0; i < NR; i++) {
 		test_block_of[i] = &blocks[i];
@@ -261,6 +264,16 @@ static void setup(void)
 	}
 	number = 0;
 	set_control(0);
+}
+
+static void setup(void)
+{
+	setup_with(&rpal_tramp_nopk);
+}
+
+static void setup_timed(void)
+{
+	setup_with(&rpal_tramp_nopk_timed);
 }
 
 static void check_home(void)
@@ -291,6 +304,30 @@ START_TEST(call_and_return)
 	}
 	ck_assert_uint_eq(blocks[1].caller, (uintptr_t)&blocks[0]);
 	ck_assert_uint_eq(blocks[1].caller_word, blocks[0].call_word);
+}
+END_TEST
+
+/* Only where the kernel wants it: how long calls have taken, by callee. */
+START_TEST(stamps)
+{
+	uint64_t begin, sum;
+	int i;
+
+	start(1);
+	begin = __rdtsc();
+	for (i = 0; i < 1000; i++)
+		do_call(0, 1, ECHO, i);
+	sum = blocks[0].away_ticks[1];
+	if (tr == &rpal_tramp_nopk) {
+		ck_assert_uint_eq(blocks[0].stamp, 0);
+		ck_assert_uint_eq(sum, 0);
+		return;
+	}
+	ck_assert_uint_gt(blocks[0].stamp, begin);
+	ck_assert_uint_gt(sum, 0);
+	ck_assert_uint_lt(sum, __rdtsc() - begin);
+	ck_assert_uint_eq(blocks[0].away_tid[1], blocks[1].tid);
+	ck_assert_uint_eq(blocks[0].away_ticks[0], 0);
 }
 END_TEST
 
@@ -526,7 +563,8 @@ END_TEST
 /* The kernel's view: ranges in order, without holes where none may be. */
 START_TEST(ranges)
 {
-	static const struct tramp *const sets[] = { &rpal_tramp_pk, &rpal_tramp_nopk };
+	static const struct tramp *const sets[] = { &rpal_tramp_pk, &rpal_tramp_pk_timed,
+						    &rpal_tramp_nopk, &rpal_tramp_nopk_timed };
 	const struct rpal_ranges *r = &sets[_i]->ranges;
 
 	ck_assert_uint_lt(r->open_start, r->enter_start);
@@ -539,7 +577,7 @@ START_TEST(ranges)
 	ck_assert_mem_eq((void *)(r->enter_start - 5), "\xf0\x4d\x0f\xb1\x0b", 5);
 	/* The range of the return begins with the look at the word itself. */
 	ck_assert_mem_eq((void *)r->leave_start, "\x49\x33\x0b", 3);
-	if (_i == 0) {
+	if (_i < 2) {
 		ck_assert_mem_eq((void *)r->open_start, "\x0f\x01\xef", 3);
 		ck_assert_mem_eq((void *)(r->open_end - 3), "\x0f\x01\xef", 3);
 		ck_assert_mem_eq((void *)(r->home_end - 3), "\x0f\x01\xef", 3);
@@ -575,21 +613,15 @@ START_TEST(cost)
 }
 END_TEST
 
-int main(void)
+static void add(Suite *s, const char *name, void (*fixture)(void))
 {
-	TCase *tc = tcase_create("trampoline");
-	Suite *s = suite_create("trampoline");
-	SRunner *sr;
-	int failed;
+	TCase *tc = tcase_create(name);
 
-	if (!(getauxval(AT_HWCAP2) & 2)) {
-		puts("skipped: no FSGSBASE here");
-		return 77;
-	}
 	suite_add_tcase(s, tc);
 	tcase_set_timeout(tc, 60);
-	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_add_checked_fixture(tc, fixture, NULL);
 	tcase_add_test(tc, call_and_return);
+	tcase_add_test(tc, stamps);
 	tcase_add_test(tc, nested);
 	tcase_add_test(tc, many_senders);
 	tcase_add_test(tc, cannot_claim);
@@ -600,8 +632,22 @@ int main(void)
 	tcase_add_test(tc, wait_ends);
 	tcase_add_test(tc, reply_by_kernel);
 	tcase_add_test(tc, unwinding);
-	tcase_add_loop_test(tc, ranges, 0, 2);
+	tcase_add_loop_test(tc, ranges, 0, 4);
 	tcase_add_test(tc, cost);
+}
+
+int main(void)
+{
+	Suite *s = suite_create("trampoline");
+	SRunner *sr;
+	int failed;
+
+	if (!(getauxval(AT_HWCAP2) & 2)) {
+		puts("skipped: no FSGSBASE here");
+		return 77;
+	}
+	add(s, "trampoline", setup);
+	add(s, "timed", setup_timed);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -45,6 +45,7 @@
 #define RPAL_FEATURE_PTI	(1ULL << 2)	/* page-table isolation is on */
 #define RPAL_FEATURE_NO_PKEYS_OK (1ULL << 3)	/* placing without keys is allowed */
 #define RPAL_FEATURE_LAZY	(1ULL << 4)	/* called code may enter the kernel */
+#define RPAL_FEATURE_STAMPS	(1ULL << 5)	/* calls are to be timed, see rpal_block */
 
 /**
  * struct rpal_query - what this module can do
@@ -308,7 +309,15 @@ struct rpal_peer {
  * @mxcsr:		SSE control word
  * @fcw:		x87 control word
  * @pad1:		unused
+ * @stamp:		TSC when this thread began its call, 0 if calls are not timed
+ * @away_ticks:		TSC ticks that its calls have taken, by callee's tid % 4
+ * @away_tid:		whom it called last, by callee's tid % 4
  * @user:		free for the library of the service
+ *
+ * With RPAL_FEATURE_STAMPS a thread should write @stamp, @away_ticks and
+ * @away_tid for each of its calls: where no tick interrupts user code nobody
+ * else can tell how long whose code has run. What is charged to others is never
+ * more than what the kernel has seen this thread run.
  */
 struct rpal_block {
 	__u64 word;		/* 0 */
@@ -333,7 +342,10 @@ struct rpal_block {
 	__u32 mxcsr;		/* 140 */
 	__u16 fcw;		/* 144 */
 	__u16 pad1[3];
-	__u64 user[13];		/* 152 */
+	__u64 stamp;		/* 152 */
+	__u64 away_ticks[4];	/* 160 */
+	__u32 away_tid[4];	/* 192 */
+	__u64 user[6];		/* 208 */
 };
 
 #define RPAL_THREAD_SENDER	(1U << 0)
