@@ -49,7 +49,7 @@ help:
 	@echo 'check             all tests, on emulated machines with Debian kernels (root)'
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
-	@echo 'bench             the same on both kernels, for comparison'
+	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
 	@echo 'style             checkpatch, sparse, shellcheck, clang-format'
 	@echo 'format            let clang-format put all but the module in order'
 	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
@@ -231,7 +231,7 @@ demo:
 .PHONY: bench
 bench:
 	@for k in $(or $(KERNEL),6.1 6.12); do \
-		tests/vm/run --kernel $$k --timeout 900 -- demo || exit; done
+		tests/vm/run --kernel $$k --timeout 900 -- bench-calls $(or $(N),10000) || exit; done
 
 .PHONY: stress
 stress:
