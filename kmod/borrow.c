@@ -87,6 +87,30 @@ bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs)
 	return !READ_ONCE(t->in_wait) && (callee_of(t) || is_lost(t, regs));
 }
 
+/* Before its claim, or after it: its own code, but its memory may be closed. */
+static bool in_own_trampoline(struct rpal_tcb *t, struct pt_regs *regs)
+{
+	const struct rpal_ranges *r = &t->space->ranges;
+
+	return regs->r10 == t->ublock &&
+	       (ip_within(regs->ip, r->open_start, r->open_end) ||
+		ip_within(regs->ip, r->home_start, r->home_end));
+}
+
+/**
+ * rpal_not_itself() - would rpal_hand_over() do something
+ * @t:		the current task's thread
+ * @regs:	its user registers
+ *
+ * Context: RCU read side, on the task itself.
+ */
+bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs)
+{
+	if (READ_ONCE(t->in_wait) || t->lazy || !READ_ONCE(t->block->callee))
+		return false;
+	return callee_of(t) || in_own_trampoline(t, regs) || is_lost(t, regs);
+}
+
 /**
  * rpal_in_call() - does a thread's task run another thread's context
  * @t:		any thread

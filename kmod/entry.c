@@ -71,6 +71,39 @@ static int fault_handed_over(struct kernel_siginfo *info,
 }
 
 /*
+ * In place of unhandled_signal(): the kernel asks before it writes of a fault
+ * into its log. It is the receiver who makes it again that may be written of.
+ */
+static bool fault_of_another(struct task_struct *task, int sig)
+{
+	return false;
+}
+
+static bool not_itself(void)
+{
+	struct pt_regs *regs = current_pt_regs();
+	struct rpal_tcb *t;
+	bool is;
+
+	if (!user_mode(regs))
+		return false;
+	rcu_read_lock();
+	t = rpal_thread_current();
+	is = t && rpal_not_itself(t, regs);
+	rcu_read_unlock();
+	return is;
+}
+
+/* unhandled_signal(task, sig) */
+RPAL_CALLBACK(rpal_on_unhandled_signal)
+{
+	if (rpal_maybe_ours() &&
+	    (struct task_struct *)rpal_fregs(fregs)->di == current &&
+	    not_itself())
+		rpal_divert(fregs, parent_ip, fault_of_another);
+}
+
+/*
  * force_sig_info_to_task(info, task, handler): every fault that ends in a
  * signal. The receiver makes the fault again, on its own task; but not a
  * breakpoint, which the instruction pointer has passed.

@@ -44,6 +44,7 @@ static struct rpal_hook hooks[] = {
 	ARGUMENTS("do_exit", rpal_on_do_exit),
 	DIVERT("syscall_user_dispatch", rpal_on_syscall_user_dispatch),
 	DIVERT("force_sig_info_to_task", rpal_on_force_sig_info_to_task),
+	DIVERT("unhandled_signal", rpal_on_unhandled_signal),
 #ifdef CONFIG_RSEQ
 	DIVERT("__rseq_handle_notify_resume", rpal_on_rseq_handle_notify_resume),
 #endif

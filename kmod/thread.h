@@ -158,6 +158,7 @@ enum rpal_outcome {
 };
 
 bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs);
+bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs);
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 				 struct kernel_siginfo *trap);
 bool rpal_in_call(struct rpal_tcb *t);
