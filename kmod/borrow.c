@@ -279,6 +279,9 @@ static void fill_mail(struct chain *chain, int i,
 		mail->regs = live->regs;
 		mail->fsbase = live->fsbase;
 		mail->pkru = live->pkru;
+		mail->trapped = live->trapped;
+		mail->trap_nr = live->trap_nr;
+		mail->error_code = live->error_code;
 	}
 	/* A dead caller's last reference may just have gone. */
 	if (!READ_ONCE(caller->dead) && refcount_inc_not_zero(&caller->ref))
@@ -368,7 +371,7 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 					ending.status, ending.result);
 		WRITE_ONCE(ending.home->block->callee, 0);
 	} else {
-		rpal_context_live(&live, regs, why == RPAL_WHY_SYSCALL);
+		rpal_context_live(&live, regs, why == RPAL_WHY_SYSCALL, trap);
 	}
 	hand = must_hand(&chain, why, &ending);
 

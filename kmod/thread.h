@@ -22,6 +22,10 @@
  * struct rpal_context - what a thread is doing in user mode
  * @regs:	general registers, sanitised
  * @fsbase:	FS base, canonical
+ * @trapped:	@trap_nr and @error_code are those of a trap that has done its
+ *		work already, and whose signal goes along
+ * @trap_nr:	its number
+ * @error_code:	its error code
  * @pkru:	access rights
  * @fpu:	xsave image, @fpu_size bytes
  * @fpu_size:	size of the image
@@ -29,6 +33,9 @@
 struct rpal_context {
 	struct pt_regs regs;
 	unsigned long fsbase;
+	bool trapped;
+	unsigned long trap_nr;
+	unsigned long error_code;
 	u32 pkru;
 	void *fpu;
 	unsigned int fpu_size;
@@ -133,7 +140,7 @@ bool rpal_thread_linked(struct rpal_tcb *a, struct rpal_tcb *b);
 void rpal_context_from_block(struct rpal_context *ctx, struct rpal_tcb *t,
 			     unsigned long ip, s64 ax, s64 dx);
 void rpal_context_live(struct rpal_context *ctx, struct pt_regs *regs,
-		       bool syscall);
+		       bool syscall, bool trapped);
 void rpal_context_fpu_from_block(void *image, struct rpal_tcb *t);
 void rpal_context_fpu_save(struct rpal_context *ctx);
 void rpal_context_fpu_own(struct rpal_tcb *t);
