@@ -183,7 +183,12 @@ void rpal_context_fpu_own(struct rpal_tcb *t)
  */
 void rpal_context_enter(const struct rpal_context *ctx)
 {
-	*current_pt_regs() = ctx->regs;
+	struct pt_regs *regs = current_pt_regs();
+
+	*regs = ctx->regs;
+	/* Whoever steps through this task goes on with it. */
+	if (test_thread_flag(TIF_SINGLESTEP))
+		regs->flags |= X86_EFLAGS_TF;
 	write_pkru(ctx->pkru);
 	wrfsbase(ctx->fsbase);
 }

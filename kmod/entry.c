@@ -104,6 +104,18 @@ RPAL_CALLBACK(rpal_on_unhandled_signal)
 }
 
 /*
+ * A step or a watchpoint that a debugger has set on this task. It looks at the
+ * task's own code; for it a call is one step, as a system call is.
+ */
+static bool is_debuggers(const struct kernel_siginfo *info)
+{
+	if (info->si_signo != SIGTRAP)
+		return false;
+	return info->si_code == TRAP_HWBKPT ||
+	       (info->si_code == TRAP_TRACE && test_thread_flag(TIF_FORCED_TF));
+}
+
+/*
  * force_sig_info_to_task(info, task, handler): every fault that ends in a
  * signal. The receiver makes the fault again, on its own task; but not a
  * breakpoint, which the instruction pointer has passed.
@@ -116,6 +128,11 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 
 	if (!rpal_maybe_ours() || (struct task_struct *)regs->si != current)
 		return;
+	if (is_debuggers(info)) {
+		if (not_itself())
+			rpal_divert(fregs, parent_ip, fault_handed_over);
+		return;
+	}
 	trap = info->si_signo == SIGTRAP ? info : NULL;
 	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, trap) != RPAL_OWN)
 		rpal_divert(fregs, parent_ip, fault_handed_over);
