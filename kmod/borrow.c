@@ -87,6 +87,30 @@ bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs)
 	return !READ_ONCE(t->in_wait) && (callee_of(t) || is_lost(t, regs));
 }
 
+/* Before its claim, or after it: its own code, but its memory may be closed. */
+static bool in_own_trampoline(struct rpal_tcb *t, struct pt_regs *regs)
+{
+	const struct rpal_ranges *r = &t->space->ranges;
+
+	return regs->r10 == t->ublock &&
+	       (ip_within(regs->ip, r->open_start, r->open_end) ||
+		ip_within(regs->ip, r->home_start, r->home_end));
+}
+
+/**
+ * rpal_not_itself() - would rpal_hand_over() do something
+ * @t:		the current task's thread
+ * @regs:	its user registers
+ *
+ * Context: RCU read side, on the task itself.
+ */
+bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs)
+{
+	if (READ_ONCE(t->in_wait) || t->lazy || !READ_ONCE(t->block->callee))
+		return false;
+	return callee_of(t) || in_own_trampoline(t, regs) || is_lost(t, regs);
+}
+
 /**
  * rpal_in_call() - does a thread's task run another thread's context
  * @t:		any thread
@@ -287,6 +311,9 @@ static void fill_mail(struct chain *chain, int i,
 		mail->regs = live->regs;
 		mail->fsbase = live->fsbase;
 		mail->pkru = live->pkru;
+		mail->trapped = live->trapped;
+		mail->trap_nr = live->trap_nr;
+		mail->error_code = live->error_code;
 	}
 	/* A dead caller's last reference may just have gone. */
 	if (!READ_ONCE(caller->dead) && refcount_inc_not_zero(&caller->ref))
@@ -393,7 +420,7 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 					ending.status, ending.result);
 		WRITE_ONCE(ending.home->block->callee, 0);
 	} else {
-		rpal_context_live(&live, regs, why == RPAL_WHY_SYSCALL);
+		rpal_context_live(&live, regs, why == RPAL_WHY_SYSCALL, trap);
 	}
 	hand = must_hand(&chain, why, &ending);
 

@@ -71,6 +71,7 @@ void rpal_context_from_block(struct rpal_context *ctx, struct rpal_tcb *t,
 	regs->r11 = regs->flags;
 	ctx->fsbase = canonical(READ_ONCE(block->fsbase));
 	ctx->pkru = READ_ONCE(block->pkru);
+	ctx->trapped = false;
 }
 
 /**
@@ -78,12 +79,17 @@ void rpal_context_from_block(struct rpal_context *ctx, struct rpal_tcb *t,
  * @ctx:	where to; the FPU image is not touched
  * @regs:	its registers at the entry into the kernel
  * @syscall:	it came by a system call, which is to be made again
+ * @trapped:	it came by a trap that is not made again
  *
  * Context: the task itself.
  */
 void rpal_context_live(struct rpal_context *ctx, struct pt_regs *regs,
-		       bool syscall)
+		       bool syscall, bool trapped)
 {
+	/* Its own steps; those of whoever traces this task are none of its. */
+	bool steps = regs->flags & X86_EFLAGS_TF &&
+		     !test_thread_flag(TIF_FORCED_TF);
+
 	ctx->regs = *regs;
 	if (syscall) {
 		/* SYSCALL and INT 0x80 are both two bytes long. */
@@ -91,6 +97,8 @@ void rpal_context_live(struct rpal_context *ctx, struct pt_regs *regs,
 		ctx->regs.ax = regs->orig_ax;
 	}
 	regs_finish(&ctx->regs);
+	if (steps)
+		ctx->regs.flags |= X86_EFLAGS_TF;
 	/* SYSCALL has lost these two; INT 0x80 has not. */
 	if (syscall && regs->cx == regs->ip) {
 		ctx->regs.cx = ctx->regs.ip;
@@ -98,6 +106,9 @@ void rpal_context_live(struct rpal_context *ctx, struct pt_regs *regs,
 	}
 	ctx->fsbase = rdfsbase();
 	ctx->pkru = read_pkru();
+	ctx->trapped = trapped;
+	ctx->trap_nr = current->thread.trap_nr;
+	ctx->error_code = current->thread.error_code;
 }
 
 static struct xregs_state *own_image(void)
@@ -172,7 +183,12 @@ void rpal_context_fpu_own(struct rpal_tcb *t)
  */
 void rpal_context_enter(const struct rpal_context *ctx)
 {
-	*current_pt_regs() = ctx->regs;
+	struct pt_regs *regs = current_pt_regs();
+
+	*regs = ctx->regs;
+	/* Whoever steps through this task goes on with it. */
+	if (test_thread_flag(TIF_SINGLESTEP))
+		regs->flags |= X86_EFLAGS_TF;
 	write_pkru(ctx->pkru);
 	wrfsbase(ctx->fsbase);
 }
@@ -191,6 +207,11 @@ void rpal_context_install(struct rpal_context *ctx)
 		      /* both are allocated with the size in the fpstate */);
 	image_changed();
 	kernel_fpu_end();
+	if (ctx->trapped) {
+		/* What a signal frame will tell of it. */
+		current->thread.trap_nr = ctx->trap_nr;
+		current->thread.error_code = ctx->error_code;
+	}
 	rpal_context_enter(ctx);
 }
 

@@ -73,6 +73,51 @@ static int fault_handed_over(struct kernel_siginfo *info,
 }
 
 /*
+ * In place of unhandled_signal(): the kernel asks before it writes of a fault
+ * into its log. It is the receiver who makes it again that may be written of.
+ */
+static bool fault_of_another(struct task_struct *task, int sig)
+{
+	return false;
+}
+
+static bool not_itself(void)
+{
+	struct pt_regs *regs = current_pt_regs();
+	struct rpal_tcb *t;
+	bool is;
+
+	if (!user_mode(regs))
+		return false;
+	rcu_read_lock();
+	t = rpal_thread_current();
+	is = t && rpal_not_itself(t, regs);
+	rcu_read_unlock();
+	return is;
+}
+
+/* unhandled_signal(task, sig) */
+RPAL_CALLBACK(rpal_on_unhandled_signal)
+{
+	if (rpal_maybe_ours() &&
+	    (struct task_struct *)rpal_fregs(fregs)->di == current &&
+	    not_itself())
+		rpal_divert(fregs, parent_ip, fault_of_another);
+}
+
+/*
+ * A step or a watchpoint that a debugger has set on this task. It looks at the
+ * task's own code; for it a call is one step, as a system call is.
+ */
+static bool is_debuggers(const struct kernel_siginfo *info)
+{
+	if (info->si_signo != SIGTRAP)
+		return false;
+	return info->si_code == TRAP_HWBKPT ||
+	       (info->si_code == TRAP_TRACE && test_thread_flag(TIF_FORCED_TF));
+}
+
+/*
  * force_sig_info_to_task(info, task, handler): every fault that ends in a
  * signal. The receiver makes the fault again, on its own task; but not a
  * breakpoint, which the instruction pointer has passed.
@@ -85,6 +130,11 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 
 	if (!rpal_maybe_ours() || (struct task_struct *)regs->si != current)
 		return;
+	if (is_debuggers(info)) {
+		if (not_itself())
+			rpal_divert(fregs, parent_ip, fault_handed_over);
+		return;
+	}
 	trap = info->si_signo == SIGTRAP ? info : NULL;
 	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, trap) != RPAL_OWN)
 		rpal_divert(fregs, parent_ip, fault_handed_over);

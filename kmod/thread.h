@@ -25,6 +25,10 @@
  * struct rpal_context - what a thread is doing in user mode
  * @regs:	general registers, sanitised
  * @fsbase:	FS base, canonical
+ * @trapped:	@trap_nr and @error_code are those of a trap that has done its
+ *		work already, and whose signal goes along
+ * @trap_nr:	its number
+ * @error_code:	its error code
  * @pkru:	access rights
  * @fpu:	xsave image, @fpu_size bytes
  * @fpu_size:	size of the image
@@ -32,6 +36,9 @@
 struct rpal_context {
 	struct pt_regs regs;
 	unsigned long fsbase;
+	bool trapped;
+	unsigned long trap_nr;
+	unsigned long error_code;
 	u32 pkru;
 	void *fpu;
 	unsigned int fpu_size;
@@ -146,7 +153,7 @@ bool rpal_thread_linked(struct rpal_tcb *a, struct rpal_tcb *b);
 void rpal_context_from_block(struct rpal_context *ctx, struct rpal_tcb *t,
 			     unsigned long ip, s64 ax, s64 dx);
 void rpal_context_live(struct rpal_context *ctx, struct pt_regs *regs,
-		       bool syscall);
+		       bool syscall, bool trapped);
 void rpal_context_fpu_from_block(void *image, struct rpal_tcb *t);
 void rpal_context_fpu_save(struct rpal_context *ctx);
 void rpal_context_fpu_own(struct rpal_tcb *t);
@@ -171,6 +178,7 @@ enum rpal_outcome {
 };
 
 bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs);
+bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs);
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 				 struct kernel_siginfo *trap);
 bool rpal_in_call(struct rpal_tcb *t);
