@@ -3,7 +3,9 @@
 # Programs of tests/guest that are not built like the rest.
 
 GB_		:= $(B)/tests/guest
-GUEST_COMMON	:= $(call common,tests/guest)
+# Not in those that have no library.
+GUEST_LAZY	:= $(B)/obj/tests/guest/common-lazy.c.o
+GUEST_COMMON	:= $(filter-out $(GUEST_LAZY),$(call common,tests/guest))
 
 programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
 
