@@ -82,7 +82,7 @@ static u64 mix(u64 x)
 	return x ^ x >> 29;
 }
 
-static int64_t answer_of(int id, int op, u64 seed)
+int64_t lazy_answer(int id, int op, u64 seed)
 {
 	return mix(seed + mix((u64)id << 8 | op));
 }
@@ -551,7 +551,7 @@ int64_t lazy_work(int op, u64 seed)
 {
 	do_op(op, seed);
 	LAZY_ADD(lazy->ops[op]);
-	return answer_of(own_id, op, seed);
+	return lazy_answer(own_id, op, seed);
 }
 
 void lazy_enter(int op)
@@ -634,7 +634,7 @@ int lazy_call(int service, int op, unsigned int flags, bool may_fail)
 			lazy_bad("op %d: %d: %s", op, err, rpal_last_error());
 		return err;
 	}
-	if (r != answer_of(service, op, seed))
+	if (r != lazy_answer(service, op, seed))
 		lazy_bad("op %d: wrong result %lx", op, (long)r);
 	if (m.answer != (flags & RPAL_CALL_GRANT_WRITE ? mix(r) : 0))
 		lazy_bad("op %d: wrong answer %lx", op, (long)m.answer);
@@ -708,10 +708,10 @@ static struct {
 	long before;
 	int kind; /* 1: must grow, 0: rare, -1: must not */
 } stats[] = {
-	{ "lazy_syscall", 0, 1 },   { "lazy_signal", 0, 1 },	{ "lazy_kick", 0, 1 },
-	{ "lazy_fault", 0, 1 },	    { "calls_aborted", 0, 0 },	{ "calls_completed", 0, 0 },
-	{ "calls_unopened", 0, 0 }, { "calls_finished", 0, 0 }, { "lazy_exit", 0, 0 },
-	{ "calls_lost", 0, -1 },    { "words_forged", 0, -1 },
+	{ "lazy_syscall", 0, 1 },	 { "lazy_signal", 0, 1 },    { "lazy_kick", 0, 1 },
+	{ "lazy_fault", 0, 1 },		 { "lazy_exit", 0, 0 },	     { "calls_aborted", 0, 0 },
+	{ "calls_completed", 0, 0 },	 { "calls_unopened", 0, 0 }, { "calls_finished", 0, 0 },
+	{ "calls_receiver_died", 0, 0 }, { "calls_lost", 0, -1 },    { "words_forged", 0, -1 },
 };
 static char needs[1024];
 
@@ -771,6 +771,13 @@ void lazy_need_switches(long from)
 				  stats[i].kind ? from : LONG_MAX);
 }
 
+const char *lazy_signal_name(int i)
+{
+	static const char *const names[LAZY_SIGNALS] = { "usr1", "usr2", "alrm", "io", "urg" };
+
+	return names[i];
+}
+
 long lazy_handled(int number)
 {
 	long n = 0;
@@ -787,7 +794,7 @@ void lazy_watch(struct test_child *children, int n, void (*meanwhile)(void))
 	long last = -1;
 	int i, left, status;
 
-	for (left = n; left; usleep(20000)) {
+	for (left = n; left; usleep(meanwhile ? 2000 : 20000)) {
 		for (i = 0; i < n; i++) {
 			if (children[i].pid <= 0 || waitpid(children[i].pid, &status, WNOHANG) <= 0)
 				continue;

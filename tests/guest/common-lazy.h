@@ -12,7 +12,9 @@
 
 #include "common-regs.h"
 
+#include <limits.h>
 #include <pthread.h>
+#include <sys/socket.h>
 
 #include <rpal/rpal.h>
 
@@ -44,6 +46,8 @@ enum lazy_op {
  * @calls:	made
  * @bad:	what went wrong
  * @stop:	enough
+ * @ready:	processes that have begun
+ * @done:	processes that make no more calls
  * @ops:	procedures that ran to their end, by what they did
  * @refused:	calls that found no free receiver
  * @handled:	signal handlers that ran, by process and kind
@@ -56,6 +60,8 @@ struct lazy_shared {
 	long calls;
 	long bad;
 	volatile int stop;
+	volatile int ready;
+	volatile int done;
 	long ops[NR_DO];
 	long refused;
 	long handled[LAZY_PROCESSES][LAZY_SIGNALS];
@@ -93,6 +99,8 @@ int lazy_pick(u32 ops);
 unsigned int lazy_grant(void);
 /* What a procedure of this process does before it does its own; its result. */
 int64_t lazy_work(int op, u64 seed);
+/* The result that it must have. */
+int64_t lazy_answer(int id, int op, u64 seed);
 /* What lazy_call() does around any call: registers and the rest checked. */
 int lazy_call_checked(int service, int procedure, void *arg, size_t len, int64_t *result,
 		      unsigned int flags);
@@ -123,6 +131,8 @@ void lazy_need(const char *what, long value, long from);
 /* The same for all that lazy_call() does and for what the module counts. */
 void lazy_need_ops(u32 ops, long from);
 void lazy_need_switches(long from);
+/* Signals that have handlers. */
+const char *lazy_signal_name(int i);
 /* Signal handlers of a process. */
 long lazy_handled(int process);
 /*

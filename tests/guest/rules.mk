@@ -25,6 +25,14 @@ $(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	@mkdir -p $(@D)
 	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LDLIBS)
 
+# The same, with the library.
+GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver
+
+$(GUEST_STATIC_LIB:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o \
+		$(call common,tests/guest) $(LIB_A_DEP)
+	@mkdir -p $(@D)
+	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LIB_A_DEP) $(LDLIBS)
+
 $(B)/obj/tests/guest/static-placement.c.o: tests/guest/placement.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(PIE) -DSTATIC_PIE -Itests/guest -c -o $@ $<
