@@ -38,7 +38,7 @@ static bool is_end(int err)
 static void *sender(void *arg)
 {
 	long number = (intptr_t)arg, at, last = 0;
-	int err;
+	int err, op;
 
 	lazy_thread(false);
 	while (!lazy->stop) {
@@ -47,9 +47,11 @@ static void *sender(void *arg)
 			wait_for_next(at);
 			continue;
 		}
-		/* This one has been seen alive; it counts for the driver. */
-		err = lazy_call(service, lazy_pick(LAZY_ALL_OPS), lazy_grant(), true);
+		/* Often one that is caught in user mode, on the caller's task. */
+		op = lazy_random() % 2 ? DO_SPIN : lazy_pick(LAZY_ALL_OPS);
+		err = lazy_call(service, op, lazy_grant(), true);
 		if (!err) {
+			/* This one has been seen alive; the driver waits for that. */
 			LAZY_ADD(lazy->count[GOOD]);
 			lazy->count[READY + number] = at;
 			continue;
