@@ -16,6 +16,7 @@
 #include <ucontext.h>
 
 #define STATS	    "/sys/kernel/debug/rpal/stats"
+#define REFERENCES  "/sys/module/rpal/refcnt"
 #define ALT_STACK   (128 * 1024)
 #define TOUCH_PAGES 64
 
@@ -324,10 +325,10 @@ void lazy_thread(bool receiver)
 	mine.touch = pages(TOUCH_PAGES * PAGE, PROT_READ | PROT_WRITE);
 	mine.closed = pages(PAGE, PROT_NONE);
 	start_answers();
-	if (receiver)
-		MUST(!rpal_thread_init());
-	else
-		MUST(!rpal_sender_init(NULL));
+	if (receiver ? rpal_thread_init() : rpal_sender_init(NULL)) {
+		lazy_bad("no %s: %s", receiver ? "receiver" : "sender", rpal_last_error());
+		_exit(1);
+	}
 	n = lazy_random();
 	mxcsr = 0x1f80 | (n & 3) << 13;
 	fcw = 0x37f & ~((n >> 2 & 3) << 8);
@@ -714,6 +715,7 @@ static struct {
 	{ "calls_receiver_died", 0, 0 }, { "calls_lost", 0, -1 },    { "words_forged", 0, -1 },
 };
 static char needs[1024];
+static long references;
 
 void lazy_driver(long wanted, int *shared_fd)
 {
@@ -722,6 +724,7 @@ void lazy_driver(long wanted, int *shared_fd)
 	lazy = test_shared_new(sizeof(*lazy), shared_fd);
 	lazy->wanted = wanted;
 	own_pid = getpid();
+	references = test_file_number(REFERENCES);
 	for (i = 0; i < ARRAY_SIZE(stats); i++)
 		stats[i].before = test_file_value(STATS, stats[i].name);
 }
@@ -830,12 +833,28 @@ bool lazy_alive(struct test_child *c)
 	return alive;
 }
 
+/* Whatever a thread or a service leaves behind holds a reference on the module. */
+static void all_gone(void)
+{
+	u64 end = test_now_ns() + test_patience() * 1000000000ULL;
+	long now;
+
+	do {
+		now = test_file_number(REFERENCES);
+		if (now <= references)
+			return;
+		usleep(10000);
+	} while (test_now_ns() < end);
+	lazy_bad("all have gone, but the module has %ld references, not %ld", now, references);
+}
+
 int lazy_end(const char *name)
 {
 	const char *kernel = getenv("RPAL_KERNEL");
 	long done = lazy->calls < lazy->wanted ? lazy->calls : lazy->wanted;
 	size_t i;
 
+	all_gone();
 	for (i = 0; i < ARRAY_SIZE(stats); i++)
 		if (stats[i].kind < 0 && lazy_stat(stats[i].name))
 			lazy_bad("%s: %ld more", stats[i].name, lazy_stat(stats[i].name));
