@@ -799,7 +799,7 @@ void test_pin(int cpu)
 	MUST(!sched_setaffinity(0, sizeof(set), &set));
 }
 
-static __thread u32 random_state = 1;
+static __thread u32 random_state; /* 0: not seeded yet */
 
 void test_seed(u32 seed)
 {
@@ -810,6 +810,11 @@ u32 test_random(void)
 {
 	u32 x = random_state;
 
+	/* A thread that nobody has seeded: not the same as all others. */
+	if (!x)
+		x = (u32)(uintptr_t)&random_state * 2654435761U ^ (u32)__builtin_ia32_rdtsc() ^ 1;
+	if (!x)
+		x = 1;
 	x ^= x << 13;
 	x ^= x >> 17;
 	x ^= x << 5;

@@ -3,7 +3,9 @@
 # Programs of tests/guest that are not built like the rest.
 
 GB_		:= $(B)/tests/guest
-GUEST_COMMON	:= $(call common,tests/guest)
+# Not in those that have no library.
+GUEST_LAZY	:= $(B)/obj/tests/guest/common-lazy.c.o
+GUEST_COMMON	:= $(filter-out $(GUEST_LAZY),$(call common,tests/guest))
 
 programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
 
@@ -22,6 +24,14 @@ GUEST_STATIC	:= stress-tlb stress-kill stress-storm
 $(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	@mkdir -p $(@D)
 	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LDLIBS)
+
+# The same, with the library.
+GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver
+
+$(GUEST_STATIC_LIB:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o \
+		$(call common,tests/guest) $(LIB_A_DEP)
+	@mkdir -p $(@D)
+	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LIB_A_DEP) $(LDLIBS)
 
 $(B)/obj/tests/guest/static-placement.c.o: tests/guest/placement.c
 	@mkdir -p $(@D)
