@@ -15,9 +15,10 @@
  * user space's word, and counts only as far as the kernel has seen the caller
  * run itself.
  *
- * A tick may charge more than has passed since a thread last read its own CPU
+ * What a tick charges may have been used before a thread last read its own CPU
  * clock. So that no such clock goes back, nothing is taken from before.
  */
+#include <linux/math64.h>
 #include <linux/sched.h>
 #include <linux/sched/cputime.h>
 #include <linux/tick.h>
@@ -60,15 +61,25 @@ static int add_runtime(struct task_struct *task, void *arg)
 	return 0;
 }
 
-static void add_time(struct task_struct *task, s64 ns)
+/**
+ * struct share - CPU time, as the kernel counts it
+ * @run:	exact time on a CPU, in ns
+ * @user:	user time, in ns: samples; what is shown is @run in this proportion
+ */
+struct share {
+	s64 run;
+	s64 user;
+};
+
+static void add_time(struct task_struct *task, s64 run, s64 user)
 {
-	rpal_k_task_call_func(task, add_runtime, &ns);
-	task->utime += ns;
-	account_group_user_time(task, ns);
-	account_group_exec_runtime(task, ns);
+	rpal_k_task_call_func(task, add_runtime, &run);
+	task->utime += user;
+	account_group_user_time(task, user);
+	account_group_exec_runtime(task, run);
 }
 
-static void settle(struct rpal_tcb *t, u64 budget, int depth);
+static void settle(struct rpal_tcb *t, struct share *budget, int depth);
 
 /*
  * From one task to a thread's whose code it has run. That thread's task must be
@@ -76,37 +87,53 @@ static void settle(struct rpal_tcb *t, u64 budget, int depth);
  * leave before the lock is free; and it must not be dead, for then its times have
  * been added up for the last time.
  */
-static bool move_time(struct task_struct *from, struct rpal_tcb *to, u64 ns,
-		      int depth)
+static bool move_time(struct task_struct *from, struct rpal_tcb *to,
+		      struct share *what, int depth)
 {
+	struct share given = *what;
 	bool moved = false;
 
 	/* In an interrupt: it may be our own task that holds it. */
 	if (!raw_spin_trylock(&to->lock))
 		return false;
 	if (!to->dead && READ_ONCE(to->in_wait) && to->task != from) {
-		add_time(from, -ns);
-		add_time(to->task, ns);
-		rpal_count_many(RPAL_STAT_MOVED_NS, ns);
+		add_time(from, -given.run, -given.user);
+		add_time(to->task, given.run, given.user);
+		to->sampled_run += given.run;
+		rpal_count_many(RPAL_STAT_MOVED_NS, given.run);
 		/* Of that, it may have used some for calls of its own. */
 		if (depth < RPAL_MAX_DEPTH)
-			settle(to, ns, depth + 1);
+			settle(to, &given, depth + 1);
 		moved = true;
 	}
 	raw_spin_unlock(&to->lock);
 	return moved;
 }
 
-/* How much can be taken without turning back a clock that it has read. */
-static u64 movable(struct rpal_tcb *t, u64 cputime)
+/*
+ * What the current task has used in user mode since it was here last: of the
+ * time that it has run, the part that the samples say. But no clock that it has
+ * read is turned back.
+ */
+static struct share used(struct rpal_tcb *t, u64 cputime)
 {
-	u64 runtime = rpal_k_task_sched_runtime(current);
+	u64 run = rpal_k_task_sched_runtime(current);
+	u64 system = current->stime;
+	u64 since = run - min(run, t->sampled_run);
+	struct share share;
 
+	share.run = mul_u64_u64_div_u64(since, cputime,
+					cputime + system -
+					min(system, t->sampled_system));
+	t->sampled_run = run;
+	t->sampled_system = system;
 	if (READ_ONCE(t->clock_read)) {
 		t->clock_read = false;
-		t->clock_floor = runtime;
+		t->clock_floor = run;
 	}
-	return min(cputime, runtime - min(runtime, t->clock_floor));
+	share.run = min_t(u64, share.run, run - min(run, t->clock_floor));
+	share.user = min_t(u64, share.run, cputime);
+	return share;
 }
 
 /* -------------------------------------------------------------- stamps */
@@ -154,7 +181,7 @@ void rpal_account_call(struct rpal_tcb *t, struct rpal_tcb *callee)
 }
 
 /* What a thread has used goes to whom it has called, but no more than @budget. */
-static void settle(struct rpal_tcb *t, u64 budget, int depth)
+static void settle(struct rpal_tcb *t, struct share *budget, int depth)
 {
 	struct rpal_tcb *to = rpal_callee(t);
 	unsigned int i;
@@ -163,13 +190,17 @@ static void settle(struct rpal_tcb *t, u64 budget, int depth)
 		rpal_account_call(t, to);
 	for (i = 0; i < RPAL_AWAY; i++) {
 		u64 owed = t->away_ns[i] + ended(t, i);
-		u64 ns = min(budget, owed);
+		struct share what;
 
+		what.run = min_t(u64, budget->run, owed);
+		what.user = min(what.run, budget->user);
 		to = rpal_thread_find(READ_ONCE(t->block->away_tid[i]));
-		if (ns && to && to != t && rpal_thread_linked(t, to) &&
-		    move_time(t->task, to, ns, depth)) {
-			budget -= ns;
-			owed -= ns;
+		if (what.run && to && to != t && rpal_thread_linked(t, to) &&
+		    move_time(t->task, to, &what, depth)) {
+			t->sampled_run -= what.run;
+			budget->run -= what.run;
+			budget->user -= what.user;
+			owed -= what.run;
 		}
 		/* The kernel has not yet seen it all; or it is a lie. */
 		t->away_ns[i] = min_t(u64, owed, NSEC_PER_SEC);
@@ -182,18 +213,19 @@ static void settle(struct rpal_tcb *t, u64 budget, int depth)
 static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 {
 	struct rpal_tcb *t, *callee;
-	u64 ns;
+	struct share share;
 
 	rpal_k_account_user_time(task, cputime);
 	rcu_read_lock();
 	t = rpal_thread_current();
-	if (t && !READ_ONCE(t->in_wait)) {
-		ns = movable(t, cputime);
+	if (t && cputime && !READ_ONCE(t->in_wait)) {
+		share = used(t, cputime);
 		callee = rpal_borrowed(t);
 		if (READ_ONCE(t->block->stamp))
-			settle(t, ns, 0);
-		else if (ns && callee)
-			move_time(task, callee, ns, RPAL_MAX_DEPTH);
+			settle(t, &share, 0);
+		else if (share.run && callee &&
+			 move_time(task, callee, &share, RPAL_MAX_DEPTH))
+			t->sampled_run -= share.run;
 	}
 	rcu_read_unlock();
 }
@@ -201,14 +233,11 @@ static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 /* account_user_time(task, cputime), with interrupts off */
 RPAL_CALLBACK(rpal_on_account_user_time)
 {
-	struct rpal_tcb *t;
-
 	if (!rpal_maybe_ours() || !READ_ONCE(rpal_account) ||
 	    (struct task_struct *)rpal_fregs(fregs)->di != current)
 		return;
 	rcu_read_lock();
-	t = rpal_thread_current();
-	if (t && (READ_ONCE(t->block->callee) || READ_ONCE(t->block->stamp)))
+	if (rpal_thread_current())
 		rpal_divert(fregs, parent_ip, account_user_time_of_called);
 	rcu_read_unlock();
 }

@@ -459,6 +459,8 @@ static struct rpal_tcb *thread_new(struct rpal_space *space, bool receiver)
 	rpal_space_get(space);
 	t->space = space;
 	t->task = get_task_struct(current);
+	t->sampled_run = current->se.sum_exec_runtime;
+	t->sampled_system = current->stime;
 	t->receiver = receiver;
 	return t;
 }

@@ -71,11 +71,14 @@ struct rpal_context {
  * @result:	answer to its lazily switched call
  * @lazy_caller: whom it owes an answer; holds a reference; under @lock
  * @answer_wq:	where it waits for an answer
+ * @sampled_run: its task's run time at the last sample of its user time, in ns;
+ *		together with @away_ns what belongs to its task, or to who has
+ *		@lock while @in_wait
+ * @sampled_system: its task's system time then, in ns
  * @clock_read:	it has read its CPU clock since the last look at this
  * @clock_floor: CPU time that it may have seen and keeps, in ns
  * @away_seen:	of the block's away_ticks, what is known already
- * @away_ns:	what its calls have used and was not charged to them yet, in ns;
- *		both belong to its task, or under @lock while @in_wait
+ * @away_ns:	what its calls have used and was not charged to them yet, in ns
  * @install:	task work that installs @mail
  * @kick:	task work that makes another task hand its context over
  * @kicked:	@kick is queued
@@ -107,6 +110,8 @@ struct rpal_tcb {
 	struct rpal_tcb *lazy_caller;
 	wait_queue_head_t answer_wq;
 
+	u64 sampled_run;
+	u64 sampled_system;
 	bool clock_read;
 	u64 clock_floor;
 	u64 away_seen[RPAL_AWAY];

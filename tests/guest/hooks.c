@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define SECONDS 10 /* the hooks are removed some time after the last use */
+#define SECONDS (test_patience() / 6) /* the hooks are removed some time after the last use */
 
 enum { OP_FORK = OP_USER, OP_FORK_AND_EXIT };
 
