@@ -38,7 +38,8 @@ static bool is_lent(struct rpal_tcb *caller, struct rpal_tcb *callee)
 	/* The dead have no task that could sleep; their links are gone. */
 	if (READ_ONCE(callee->dead))
 		return true;
-	if (!READ_ONCE(callee->in_wait))
+	/* With something in its mailbox it has a context of its own to go on with. */
+	if (!READ_ONCE(callee->in_wait) || READ_ONCE(callee->full))
 		return false;
 	return READ_ONCE(caller->dead) || rpal_thread_linked(caller, callee);
 }
@@ -56,13 +57,24 @@ static struct rpal_tcb *callee_of(struct rpal_tcb *t)
 	return is_lent(t, callee) ? callee : NULL;
 }
 
+static bool is_in(const struct chain *chain, const struct rpal_tcb *t)
+{
+	int i;
+
+	for (i = 0; i <= chain->top; i++) {
+		if (chain->thread[i] == t)
+			return true;
+	}
+	return false;
+}
+
 static void walk(struct rpal_tcb *t, struct chain *chain)
 {
 	chain->top = 0;
 	chain->thread[0] = t;
 	while (chain->top < RPAL_MAX_DEPTH) {
 		t = callee_of(t);
-		if (!t || t == chain->thread[0])
+		if (!t || is_in(chain, t))
 			break;
 		chain->thread[++chain->top] = t;
 	}
@@ -282,9 +294,9 @@ static void begin_lazy(struct rpal_tcb *t)
 
 /*
  * Fill one thread's mailbox. The top one gets the live context; one in the
- * middle its own, waiting for the answer to its call.
+ * middle its own, waiting for the answer to its call. False: it takes none.
  */
-static void fill_mail(struct chain *chain, int i,
+static bool fill_mail(struct chain *chain, int i,
 		      const struct rpal_context *live)
 {
 	struct rpal_tcb *caller = chain->thread[i - 1];
@@ -298,8 +310,16 @@ static void fill_mail(struct chain *chain, int i,
 		rpal_thread_drop(t);
 		rpal_thread_wake(t);
 		rpal_thread_answer(caller, -EPIPE, 0);
-		return;
+		return false;
 	}
+	if (t->full) {
+		/* Forged: two tasks claim to run it at a time. */
+		raw_spin_unlock(&t->lock);
+		rpal_count(RPAL_STAT_FORGED);
+		rpal_thread_answer(caller, -EPIPE, 0);
+		return false;
+	}
+	t->full = true;
 	rpal_context_fpu_save(mail);
 	if (i < chain->top) {
 		rpal_context_from_block(mail, t, t->space->ranges.lazy_ip,
@@ -322,6 +342,7 @@ static void fill_mail(struct chain *chain, int i,
 	raw_spin_unlock(&t->lock);
 	rpal_count_for(caller->space, RPAL_SERVICE_LAZY_CALLS);
 	rpal_count_for(t->space, RPAL_SERVICE_LAZY_CALLED);
+	return true;
 }
 
 /*
@@ -333,18 +354,19 @@ static void hand_out(struct chain *chain, const struct rpal_context *live,
 		     struct kernel_siginfo *trap)
 {
 	struct rpal_tcb *top = chain->thread[chain->top];
+	bool filled[RPAL_MAX_DEPTH + 1];
 	int i;
 
 	begin_lazy(chain->thread[0]);
 	for (i = 1; i <= chain->top; i++)
-		fill_mail(chain, i, live);
+		filled[i] = fill_mail(chain, i, live);
 	/* Before it may run: the signal is to find it behind the trap. */
-	if (trap && !READ_ONCE(top->dead))
+	if (trap && filled[chain->top])
 		send_sig_info(trap->si_signo, trap, top->task);
 	for (i = 1; i <= chain->top; i++) {
 		struct rpal_tcb *t = chain->thread[i];
 
-		if (!READ_ONCE(t->dead))
+		if (filled[i])
 			/* With all that is in its mailbox. */
 			smp_store_release(&t->have_context, true);
 		rpal_thread_wake(t);

@@ -274,10 +274,13 @@ void rpal_thread_kill(struct rpal_tcb *t)
 	rpal_wait_all(t->space->slot);
 }
 
-/* Under thread_lock: is the dead thread still claimed by a living one? */
+/*
+ * Under thread_lock: is the dead thread still claimed by a living one? By whom
+ * is noted where user space cannot change it.
+ */
 static bool claimed_locked(struct rpal_tcb *t)
 {
-	u64 word = rpal_word(t);
+	u64 word = rpal_word(t) & ~(u64)RPAL_ST_PENDING;
 	struct rpal_tcb *caller;
 	bool alive;
 
@@ -285,9 +288,9 @@ static bool claimed_locked(struct rpal_tcb *t)
 		return false;
 	rcu_read_lock();
 	caller = rpal_thread_find(rpal_word_tid(word));
-	alive = caller && !READ_ONCE(caller->dead) &&
-		caller->call_word == (word & ~(u64)RPAL_ST_PENDING);
+	alive = caller && !READ_ONCE(caller->dead) && caller->call_word == word;
 	rcu_read_unlock();
+	t->claim = word;
 	return alive;
 }
 
@@ -298,7 +301,7 @@ static void drop_tombstones_locked(struct rpal_tcb *t,
 	struct rpal_tcb *dead, *next;
 
 	list_for_each_entry_safe(dead, next, &tombstones, grave) {
-		if ((rpal_word(dead) & ~(u64)RPAL_ST_PENDING) != t->call_word)
+		if (dead->claim != t->call_word)
 			continue;
 		if (drop_locked(dead))
 			list_add(&dead->grave, dropped);

@@ -51,6 +51,8 @@ struct rpal_context {
  * @free:	for freeing, after a grace period
  * @node:	in the hash by task, until it dies
  * @grave:	in the list of tombstones; under thread_lock
+ * @claim:	of a tombstone: the call_word of the caller it is kept for; under
+ *		thread_lock
  * @space:	its service's space; holds a reference
  * @task:	its task; holds a reference
  * @tid:	its name
@@ -62,6 +64,8 @@ struct rpal_context {
  * @dead:	will never run user code again, or was unregistered; under @lock
  * @in_wait:	its task sleeps in our wait, or is about to install a context:
  *		its own context is somewhere else
+ * @full:	@mail holds a context that the task has not taken yet; under
+ *		@lock
  * @have_context: @mail is filled, the task may install it
  * @woken:	look again, somebody wants it to
  * @mail:	context handed over by the task that ran it; under @lock
@@ -88,6 +92,7 @@ struct rpal_tcb {
 	struct rcu_work free;
 	struct hlist_node node;
 	struct list_head grave;
+	u64 claim;
 	struct rpal_space *space;
 	struct task_struct *task;
 	u32 tid;
@@ -99,6 +104,7 @@ struct rpal_tcb {
 	raw_spinlock_t lock;
 	bool dead;
 	bool in_wait;
+	bool full;
 	bool have_context;
 	bool woken;
 	struct rpal_context mail;

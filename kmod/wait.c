@@ -181,6 +181,9 @@ static void install_work(struct callback_head *work)
 
 	rpal_context_install(&t->mail);
 	WRITE_ONCE(t->have_context, false);
+	raw_spin_lock(&t->lock);
+	t->full = false;
+	raw_spin_unlock(&t->lock);
 	leave_wait(t);
 	rpal_thread_put(t);
 }
