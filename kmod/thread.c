@@ -305,6 +305,18 @@ static void drop_tombstones_locked(struct rpal_tcb *t,
 	}
 }
 
+/* The table's references, without the lock. */
+static void put_dropped(struct list_head *dropped)
+{
+	struct rpal_tcb *dead, *next;
+
+	list_for_each_entry_safe(dead, next, dropped, grave) {
+		list_del_init(&dead->grave);
+		rpal_thread_wake(dead);
+		rpal_thread_put(dead);
+	}
+}
+
 /**
  * rpal_thread_bury() - forget a thread that was killed
  * @t:		the thread, dead
@@ -313,7 +325,6 @@ static void drop_tombstones_locked(struct rpal_tcb *t,
  */
 void rpal_thread_bury(struct rpal_tcb *t)
 {
-	struct rpal_tcb *dead, *next;
 	LIST_HEAD(dropped);
 	bool gone = false;
 
@@ -331,11 +342,7 @@ void rpal_thread_bury(struct rpal_tcb *t)
 	raw_spin_unlock(&thread_lock);
 
 	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
-	list_for_each_entry_safe(dead, next, &dropped, grave) {
-		list_del_init(&dead->grave);
-		rpal_thread_wake(dead);
-		rpal_thread_put(dead);
-	}
+	put_dropped(&dropped);
 	if (gone)
 		rpal_thread_put(t);
 }
@@ -392,6 +399,27 @@ static void call_all_home(struct rpal_space *space)
 	} while (busy && --rounds);
 }
 
+/*
+ * Tombstones of a service that has no links any more. A caller that came home
+ * before they went has given its receiver back in user mode, where it cannot
+ * know that it was dead: nobody else will take that one away.
+ */
+static void drop_unclaimed(struct rpal_space *space)
+{
+	struct rpal_tcb *dead, *next;
+	LIST_HEAD(dropped);
+
+	raw_spin_lock(&thread_lock);
+	list_for_each_entry_safe(dead, next, &tombstones, grave) {
+		if (dead->space != space || claimed_locked(dead))
+			continue;
+		if (drop_locked(dead))
+			list_add(&dead->grave, &dropped);
+	}
+	raw_spin_unlock(&thread_lock);
+	put_dropped(&dropped);
+}
+
 /**
  * rpal_thread_service_gone() - a service ends: so do its threads
  * @space:	its space, without links
@@ -417,6 +445,7 @@ void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 		rpal_thread_wake(t);
 		rpal_thread_put(t);
 	}
+	drop_unclaimed(space);
 }
 
 /* ----------------------------------------------------------- registration */
