@@ -150,14 +150,16 @@ void rpal_thread_put(struct rpal_tcb *t)
 		queue_rcu_work(thread_wq, &t->free);
 }
 
+static struct rpal_tcb __rcu **entry_of(struct rpal_tcb *t)
+{
+	return &tables[t->space->slot][RPAL_TID_INDEX(t->tid)];
+}
+
 static bool drop_locked(struct rpal_tcb *t)
 {
-	struct rpal_tcb __rcu **entry;
-
-	entry = &tables[t->space->slot][RPAL_TID_INDEX(t->tid)];
-	if (rcu_access_pointer(*entry) != t)
+	if (rcu_access_pointer(*entry_of(t)) != t)
 		return false;
-	RCU_INIT_POINTER(*entry, NULL);
+	RCU_INIT_POINTER(*entry_of(t), NULL);
 	list_del_init(&t->grave);
 	return true;
 }
@@ -274,14 +276,18 @@ void rpal_thread_kill(struct rpal_tcb *t)
 	rpal_wait_all(t->space->slot);
 }
 
-/* Under thread_lock: is the dead thread still claimed by a living one? */
+/*
+ * Under thread_lock: is the dead thread still claimed by a living one? Not if
+ * it was dropped already, whatever its word may say since.
+ */
 static bool claimed_locked(struct rpal_tcb *t)
 {
 	u64 word = rpal_word(t);
 	struct rpal_tcb *caller;
 	bool alive;
 
-	if (rpal_word_state(word) != RPAL_ST_CALL)
+	if (rcu_access_pointer(*entry_of(t)) != t ||
+	    rpal_word_state(word) != RPAL_ST_CALL)
 		return false;
 	rcu_read_lock();
 	caller = rpal_thread_find(rpal_word_tid(word));
@@ -319,7 +325,7 @@ static void put_dropped(struct list_head *dropped)
 
 /**
  * rpal_thread_bury() - forget a thread that was killed
- * @t:		the thread, dead
+ * @t:		the thread, dead; the caller has a reference
  *
  * Context: any.
  */
@@ -343,6 +349,7 @@ void rpal_thread_bury(struct rpal_tcb *t)
 
 	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
 	put_dropped(&dropped);
+	rpal_thread_put(t);	/* the hash's */
 	if (gone)
 		rpal_thread_put(t);
 }
@@ -537,6 +544,11 @@ static void publish_locked(struct rpal_tcb *t, unsigned int index, void *page)
 	t->block->call_word = t->call_word;
 	/* Last: now peers take the block for a thread's. */
 	smp_store_release(&t->block->tid, t->tid);
+	/*
+	 * The hash has a reference of its own: a caller may drop a dead thread
+	 * from the table before its task comes to bury it.
+	 */
+	rpal_thread_get(t);
 	rcu_assign_pointer(tables[t->space->slot][index], t);
 	hash_add_rcu(by_task, &t->node, (unsigned long)current);
 }
