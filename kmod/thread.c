@@ -150,14 +150,16 @@ void rpal_thread_put(struct rpal_tcb *t)
 		queue_rcu_work(thread_wq, &t->free);
 }
 
+static struct rpal_tcb __rcu **entry_of(struct rpal_tcb *t)
+{
+	return &tables[t->space->slot][RPAL_TID_INDEX(t->tid)];
+}
+
 static bool drop_locked(struct rpal_tcb *t)
 {
-	struct rpal_tcb __rcu **entry;
-
-	entry = &tables[t->space->slot][RPAL_TID_INDEX(t->tid)];
-	if (rcu_access_pointer(*entry) != t)
+	if (rcu_access_pointer(*entry_of(t)) != t)
 		return false;
-	RCU_INIT_POINTER(*entry, NULL);
+	RCU_INIT_POINTER(*entry_of(t), NULL);
 	list_del_init(&t->grave);
 	return true;
 }
@@ -276,7 +278,8 @@ void rpal_thread_kill(struct rpal_tcb *t)
 
 /*
  * Under thread_lock: is the dead thread still claimed by a living one? By whom
- * is noted where user space cannot change it.
+ * is noted where user space cannot change it. Not if it was dropped already,
+ * whatever its word may say since.
  */
 static bool claimed_locked(struct rpal_tcb *t)
 {
@@ -284,7 +287,8 @@ static bool claimed_locked(struct rpal_tcb *t)
 	struct rpal_tcb *caller;
 	bool alive;
 
-	if (rpal_word_state(word) != RPAL_ST_CALL)
+	if (rcu_access_pointer(*entry_of(t)) != t ||
+	    rpal_word_state(word) != RPAL_ST_CALL)
 		return false;
 	rcu_read_lock();
 	caller = rpal_thread_find(rpal_word_tid(word));
@@ -308,15 +312,26 @@ static void drop_tombstones_locked(struct rpal_tcb *t,
 	}
 }
 
+/* The table's references, without the lock. */
+static void put_dropped(struct list_head *dropped)
+{
+	struct rpal_tcb *dead, *next;
+
+	list_for_each_entry_safe(dead, next, dropped, grave) {
+		list_del_init(&dead->grave);
+		rpal_thread_wake(dead);
+		rpal_thread_put(dead);
+	}
+}
+
 /**
  * rpal_thread_bury() - forget a thread that was killed
- * @t:		the thread, dead
+ * @t:		the thread, dead; the caller has a reference
  *
  * Context: any.
  */
 void rpal_thread_bury(struct rpal_tcb *t)
 {
-	struct rpal_tcb *dead, *next;
 	LIST_HEAD(dropped);
 	bool gone = false;
 
@@ -334,11 +349,8 @@ void rpal_thread_bury(struct rpal_tcb *t)
 	raw_spin_unlock(&thread_lock);
 
 	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
-	list_for_each_entry_safe(dead, next, &dropped, grave) {
-		list_del_init(&dead->grave);
-		rpal_thread_wake(dead);
-		rpal_thread_put(dead);
-	}
+	put_dropped(&dropped);
+	rpal_thread_put(t);	/* the hash's */
 	if (gone)
 		rpal_thread_put(t);
 }
@@ -395,6 +407,27 @@ static void call_all_home(struct rpal_space *space)
 	} while (busy && --rounds);
 }
 
+/*
+ * Tombstones of a service that has no links any more. A caller that came home
+ * before they went has given its receiver back in user mode, where it cannot
+ * know that it was dead: nobody else will take that one away.
+ */
+static void drop_unclaimed(struct rpal_space *space)
+{
+	struct rpal_tcb *dead, *next;
+	LIST_HEAD(dropped);
+
+	raw_spin_lock(&thread_lock);
+	list_for_each_entry_safe(dead, next, &tombstones, grave) {
+		if (dead->space != space || claimed_locked(dead))
+			continue;
+		if (drop_locked(dead))
+			list_add(&dead->grave, &dropped);
+	}
+	raw_spin_unlock(&thread_lock);
+	put_dropped(&dropped);
+}
+
 /**
  * rpal_thread_service_gone() - a service ends: so do its threads
  * @space:	its space, without links
@@ -420,6 +453,7 @@ void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 		rpal_thread_wake(t);
 		rpal_thread_put(t);
 	}
+	drop_unclaimed(space);
 }
 
 /* ----------------------------------------------------------- registration */
@@ -511,6 +545,11 @@ static void publish_locked(struct rpal_tcb *t, unsigned int index, void *page)
 	t->block->call_word = t->call_word;
 	/* Last: now peers take the block for a thread's. */
 	smp_store_release(&t->block->tid, t->tid);
+	/*
+	 * The hash has a reference of its own: a caller may drop a dead thread
+	 * from the table before its task comes to bury it.
+	 */
+	rpal_thread_get(t);
 	rcu_assign_pointer(tables[t->space->slot][index], t);
 	hash_add_rcu(by_task, &t->node, (unsigned long)current);
 }

@@ -46,8 +46,8 @@ struct rpal_context {
 
 /**
  * struct rpal_tcb - a registered thread
- * @ref:	references: table, kicks, answers that are due to it, its task
- *		while it sleeps in a wait of ours
+ * @ref:	references: table, hash, kicks, answers that are due to it, its
+ *		task while it sleeps in a wait of ours
  * @free:	for freeing, after a grace period
  * @node:	in the hash by task, until it dies
  * @grave:	in the list of tombstones; under thread_lock
