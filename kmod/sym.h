@@ -34,8 +34,8 @@ void rpal_k_wake_up_new_task(struct task_struct *task);
 void rpal_k___rseq_handle_notify_resume(struct ksignal *ksig,
 					struct pt_regs *regs);
 int rpal_k_task_call_func(struct task_struct *task,
-			   int (*func)(struct task_struct *task, void *arg),
-			   void *arg);
+			  int (*func)(struct task_struct *task, void *arg),
+			  void *arg);
 unsigned long long rpal_k_task_sched_runtime(struct task_struct *task);
 void rpal_k_account_user_time(struct task_struct *task, u64 cputime);
 bool rpal_k_ptrace_may_access(struct task_struct *task, unsigned int mode);

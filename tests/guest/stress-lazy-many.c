@@ -198,6 +198,6 @@ int main(int argc, char **argv)
 		lazy_need(arg, lazy_handled(i), 300);
 	}
 	lazy_need_ops(LAZY_ALL_OPS, 300);
-	lazy_need_switches(1000);
+	lazy_need_switches(2000);
 	return lazy_end("lazy-many");
 }

@@ -75,6 +75,6 @@ int main(int argc, char **argv)
 	lazy_need("sender_handlers", lazy_handled(1), 300);
 	lazy_need("receiver_alternate", lazy->alternate[0], 300);
 	lazy_need("sender_alternate", lazy->alternate[1], 300);
-	lazy_need_switches(1000);
+	lazy_need_switches(2000);
 	return lazy_end("lazy");
 }

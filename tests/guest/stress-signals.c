@@ -132,6 +132,6 @@ int main(int argc, char **argv)
 	for (i = 0; i < LAZY_SIGNALS; i++)
 		lazy_need(lazy_signal_name(i), lazy->handled[0][i] * lazy->handled[1][i] > 0, 300);
 	lazy_need_ops(LAZY_ALL_OPS, 300);
-	lazy_need_switches(1000);
+	lazy_need_switches(2000);
 	return lazy_end("signals");
 }
