@@ -791,11 +791,32 @@ long lazy_handled(int number)
 	return n;
 }
 
+/* After something has gone wrong, that nothing goes on is no news. */
+static u64 patience(long bad)
+{
+	return (bad ? test_patience() / 6 : test_patience()) * 1000000000ULL;
+}
+
+/* What they wait in is shown, unless what is wrong is known already. */
+static void end_stuck(struct test_child *children, int n, bool known)
+{
+	int i;
+
+	for (i = 0; i < n; i++) {
+		if (children[i].pid > 0 && !known)
+			test_wait(children[i].pid);
+		else
+			test_reap(&children[i]);
+		children[i].pid = 0;
+	}
+}
+
 void lazy_watch(struct test_child *children, int n, void (*meanwhile)(void))
 {
 	u64 seen = test_now_ns();
 	long last = -1;
 	int i, left, status;
+	bool known;
 
 	for (left = n; left; usleep(meanwhile ? 2000 : 20000)) {
 		for (i = 0; i < n; i++) {
@@ -812,12 +833,11 @@ void lazy_watch(struct test_child *children, int n, void (*meanwhile)(void))
 		if (lazy->calls != last) {
 			last = lazy->calls;
 			seen = test_now_ns();
-		} else if (test_now_ns() - seen > test_patience() * 1000000000ULL) {
+		} else if (test_now_ns() - seen > patience(lazy->bad)) {
+			known = lazy->bad;
 			lazy_bad("stuck after %ld calls", last);
 			lazy->stop = 1;
-			for (i = 0; i < n; i++)
-				if (children[i].pid > 0)
-					test_wait(children[i].pid);
+			end_stuck(children, n, known);
 			return;
 		}
 	}
