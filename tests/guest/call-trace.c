@@ -3,6 +3,8 @@
  * Debuggers and filters of system calls: whoever traces one side of a call sees
  * that side's registers, system calls, steps and traps, and nothing breaks; a
  * seccomp filter of one side does not hold for the other.
+ *
+ * usage: call-trace [pair]
  */
 #include "call.h"
 
@@ -137,7 +139,7 @@ static int64_t sum(const unsigned char *p, size_t len)
 	return p_sum((void *)p, len, NULL, NULL);
 }
 
-static void good(bool ok)
+static __attribute__((noinline)) void good(bool ok)
 {
 	__atomic_add_fetch(ok ? &shared->calls : &shared->wrong, 1, __ATOMIC_RELEASE);
 }
@@ -661,6 +663,28 @@ static void start(int fd)
 	find_threads(&t_caller, caller.pid);
 }
 
+/*
+ * For other tracers: says which processes they are, and lets them call each
+ * other until the end of its standard input.
+ */
+static int run_pair(int fd)
+{
+	int status;
+	char byte;
+
+	start(fd);
+	printf("%d %d\n", server.pid, caller.pid);
+	while (read(0, &byte, 1) > 0)
+		;
+	check_goes_on();
+	shared->stop = 1;
+	status = test_wait(caller.pid);
+	CHECK(!status, "caller: %s", test_status(status));
+	test_reap(&server);
+	printf("%d calls, %d wrong\n", shared->calls, shared->wrong);
+	return test_finish();
+}
+
 static const struct test_role roles[] = {
 	{ "server", server_role }, { "caller", caller_role }, { "filtered", filtered_role }, {}
 };
@@ -671,6 +695,8 @@ int main(int argc, char **argv)
 
 	test_init(argc, argv, roles);
 	shared = test_shared_new(sizeof(*shared), &fd);
+	if (argc > 1 && !strcmp(argv[1], "pair"))
+		return run_pair(fd);
 	start(fd);
 	interrupts(&t_caller, "caller");
 	interrupts(&t_server, "receiver");
