@@ -207,6 +207,17 @@ static void settle(struct rpal_tcb *t, struct share *budget, int depth)
 	}
 }
 
+/* Nothing is charged; nor is it later, when that is turned on. */
+static void forget(struct rpal_tcb *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < RPAL_AWAY; i++) {
+		ended(t, i);
+		t->away_ns[i] = 0;
+	}
+}
+
 /* --------------------------------------------------------------- hooks */
 
 /* In place of account_user_time(), for the current task. */
@@ -221,7 +232,9 @@ static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 	if (t && cputime && !READ_ONCE(t->in_wait)) {
 		share = used(t, cputime);
 		callee = rpal_borrowed(t);
-		if (READ_ONCE(t->block->stamp))
+		if (!READ_ONCE(rpal_account))
+			forget(t);
+		else if (READ_ONCE(t->block->stamp))
 			settle(t, &share, 0);
 		else if (share.run && callee &&
 			 move_time(task, callee, &share, RPAL_MAX_DEPTH))
@@ -233,7 +246,7 @@ static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 /* account_user_time(task, cputime), with interrupts off */
 RPAL_CALLBACK(rpal_on_account_user_time)
 {
-	if (!rpal_maybe_ours() || !READ_ONCE(rpal_account) ||
+	if (!rpal_maybe_ours() ||
 	    (struct task_struct *)rpal_fregs(fregs)->di != current)
 		return;
 	rcu_read_lock();
