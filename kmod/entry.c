@@ -3,9 +3,11 @@
  * Hooks on the ways into the kernel, where a task must be what it seems.
  */
 #include <linux/sched/signal.h>
+#include <linux/prctl.h>
 #include <linux/syscall_user_dispatch.h>
 #include <asm/pkru.h>
 #include <asm/syscall.h>
+#include <asm/unistd.h>
 
 #include "hook.h"
 #include "sym.h"
@@ -39,6 +41,32 @@ static bool dispatch_borrowed(struct pt_regs *regs)
 	return true;
 }
 
+/* prctl() of 32-bit code. */
+#define NR_IA32_PRCTL	172
+
+/*
+ * A thread that turned syscall user dispatch on or off would lose the mark by
+ * which its system calls come here.
+ */
+static bool changes_dispatch(struct pt_regs *regs)
+{
+	int prctl = in_ia32_syscall() ? NR_IA32_PRCTL : __NR_prctl;
+	unsigned long args[6];
+
+	if (syscall_get_nr(current, regs) != prctl)
+		return false;
+	syscall_get_arguments(current, regs, args);
+	return (int)args[0] == PR_SET_SYSCALL_USER_DISPATCH;
+}
+
+/* In place of syscall_user_dispatch(): the system call is not made. */
+static bool dispatch_refused(struct pt_regs *regs)
+{
+	regs->ax = -EBUSY;
+	current->syscall_dispatch.on_dispatch = true;
+	return true;
+}
+
 /* syscall_user_dispatch(regs): only tasks that we have marked come by here */
 RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 {
@@ -50,6 +78,8 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 	t = rpal_thread_current();
 	if (t && rpal_borrowing(t, current_pt_regs()))
 		rpal_divert(fregs, parent_ip, dispatch_borrowed);
+	else if (t && changes_dispatch(current_pt_regs()))
+		rpal_divert(fregs, parent_ip, dispatch_refused);
 	else if (t)
 		rpal_account_syscall(t, current_pt_regs());
 	rcu_read_unlock();

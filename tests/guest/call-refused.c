@@ -98,6 +98,37 @@ static void *dispatch_thread(void *arg)
 	return arg;
 }
 
+static long prctl_by_int80(long option, long mode)
+{
+	long ret = 172; /* prctl() of 32-bit code */
+
+	asm volatile("int $0x80"
+		     : "+a"(ret)
+		     : "b"(option), "c"(mode), "d"(0), "S"(0), "D"(0)
+		     : "memory", "r8", "r9", "r10", "r11");
+	return (int)ret;
+}
+
+/* It would lose what makes its calls safe, and others' calls to it. */
+static void *dispatch_later_thread(void *arg)
+{
+	static char selector;
+
+	test_begin("a registered thread cannot begin to use syscall user dispatch");
+	CHECK_IS(rpal_sender_init(NULL), RPAL_SUCCESS);
+	CHECK_IS(prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0), -1);
+	CHECK_IS(errno, EBUSY);
+	CHECK_IS(prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector), -1);
+	CHECK_IS(errno, EBUSY);
+	CHECK_IS(prctl_by_int80(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF), -EBUSY);
+	/* Other things can be had. */
+	CHECK(prctl(PR_GET_DUMPABLE) >= 0, "prctl: %d", errno);
+	works();
+	CHECK_IS(prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0), 0);
+	test_end();
+	return arg;
+}
+
 static int rseq(void *area, int flags)
 {
 	return syscall(SYS_rseq, area, 32, flags, RSEQ_SIG) ? -errno : 0;
@@ -221,6 +252,7 @@ static int client_role(void)
 	MUST(dev >= 0);
 	call_peer_new(&a, "server", 1);
 	run_thread(dispatch_thread);
+	run_thread(dispatch_later_thread);
 	run_thread(rseq_thread);
 	compat();
 	shadow_stack();
