@@ -21,6 +21,8 @@
 #include "thread.h"
 
 #define NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
+/* How often a word may change under our hands. */
+#define MAX_TRIES	100
 
 /* Innermost but for rpal_lock. */
 static DEFINE_RAW_SPINLOCK(thread_lock);
@@ -276,26 +278,43 @@ void rpal_thread_kill(struct rpal_tcb *t)
 	rpal_wait_all(t->space->slot);
 }
 
-/*
- * Under thread_lock: is the dead thread still claimed by a living one? By whom
- * is noted where user space cannot change it. Not if it was dropped already,
- * whatever its word may say since.
- */
-static bool claimed_locked(struct rpal_tcb *t)
+/* By whom is noted where user space cannot change it. */
+static bool claimed_by_living(struct rpal_tcb *t, u64 word)
 {
-	u64 word = rpal_word(t) & ~(u64)RPAL_ST_PENDING;
 	struct rpal_tcb *caller;
 	bool alive;
 
-	if (rcu_access_pointer(*entry_of(t)) != t ||
-	    rpal_word_state(word) != RPAL_ST_CALL)
-		return false;
 	rcu_read_lock();
 	caller = rpal_thread_find(rpal_word_tid(word));
 	alive = caller && !READ_ONCE(caller->dead) && caller->call_word == word;
 	rcu_read_unlock();
 	t->claim = word;
 	return alive;
+}
+
+/*
+ * Under thread_lock: is the dead thread still claimed by a living one? Not if it
+ * was dropped already, whatever its word may say since. A caller that has come
+ * home since it died has written WAIT, which could be claimed again when nobody
+ * knows the thread any more: from now on it cannot.
+ */
+static bool claimed_locked(struct rpal_tcb *t)
+{
+	int tries;
+
+	if (rcu_access_pointer(*entry_of(t)) != t)
+		return false;
+	for (tries = 0; tries < MAX_TRIES; tries++) {
+		u64 word = rpal_word(t);
+
+		if (rpal_word_state(word) == RPAL_ST_CALL)
+			return claimed_by_living(t, word & ~(u64)RPAL_ST_PENDING);
+		if (cmpxchg(&t->block->word, word, RPAL_ST_DEAD) == word)
+			return false;
+	}
+	/* Somebody plays with it. */
+	WRITE_ONCE(t->block->word, RPAL_ST_DEAD);
+	return false;
 }
 
 /* Tombstones that waited for this thread to come home: it never will. */
