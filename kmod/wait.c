@@ -151,6 +151,7 @@ enum step {
  * @file:	pollable file or NULL
  * @poll:	its wait queues
  * @expires:	when to give up, KTIME_MAX for never
+ * @expired:	that was so, but a caller runs our context: it will wake us
  * @mode:	how to sleep
  * @recheck:	look again soon, whatever happens
  * @odd:	how often the word made no sense
@@ -161,6 +162,7 @@ struct waiter {
 	struct file *file;
 	struct poll_wqueues poll;
 	ktime_t expires;
+	bool expired;
 	unsigned int mode;
 	bool recheck;
 	int odd;
@@ -200,7 +202,12 @@ static enum step odd(struct waiter *w, bool at_once)
 	/* Pairs with hand_out(). */
 	if (smp_load_acquire(&w->t->have_context))
 		return STEP_INSTALL;
-	if (!at_once && ++w->odd <= MAX_ODD) {
+	/*
+	 * A mailbox that has been filled will be handed out, however long that
+	 * takes: who gave up would lose the context in it. That is the kernel's
+	 * word; what user space has written is not waited for so long.
+	 */
+	if (READ_ONCE(w->t->full) || (!at_once && ++w->odd <= MAX_ODD)) {
 		w->mode = TASK_KILLABLE;
 		w->recheck = true;
 		return STEP_SLEEP;
@@ -218,11 +225,11 @@ static enum step interrupt_call(struct waiter *w, u64 word, bool signal)
 	if (!(word & RPAL_ST_PENDING) &&
 	    cmpxchg(&t->block->word, word, word | RPAL_ST_PENDING) != word)
 		return STEP_AGAIN;
+	w->recheck = true;
 	/* An event can wait for the end of the call, a signal cannot. */
 	if (!signal)
 		return STEP_SLEEP;
 	w->mode = TASK_KILLABLE;
-	w->recheck = true;
 	return rpal_kick(t) ? STEP_SLEEP : odd(w, false);
 }
 
@@ -278,6 +285,8 @@ static enum step look(struct waiter *w, bool event)
 	if (event)
 		return interrupted(w, false, RPAL_WAITED_EVENT);
 	if (w->expires != KTIME_MAX && ktime_after(ktime_get(), w->expires))
+		w->expired = true;
+	if (w->expired)
 		return interrupted(w, false, RPAL_WAITED_TIMEOUT);
 	word = READ_ONCE(t->block->word);
 	if (word == (RPAL_ST_WAIT | RPAL_ST_PENDING)) {
@@ -305,7 +314,8 @@ static bool poll_now(struct waiter *w, bool first)
 static void nap(struct waiter *w, bool event)
 {
 	struct rpal_tcb *t = w->t;
-	ktime_t until = w->expires;
+	/* A time that has passed would not let us sleep at all. */
+	ktime_t until = w->expired ? KTIME_MAX : w->expires;
 
 	if (w->recheck)
 		until = min(until, ktime_add_ms(ktime_get(),

@@ -5,6 +5,7 @@
 #include "common.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
@@ -401,27 +402,45 @@ int test_spawn(struct test_child *c, const struct test_spawn *s)
 	return e;
 }
 
-/* What a process hangs in, for the reader of the log. */
+static void show_file(const char *path)
+{
+	char text[2048];
+	ssize_t n;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	n = read(fd, text, sizeof(text) - 1);
+	if (n > 0) {
+		text[n] = 0;
+		printf("  %s: %s\n", path, text);
+	}
+	close(fd);
+}
+
+/* What a process hangs in, thread by thread, for the reader of the log. */
 static void show_stuck(pid_t pid)
 {
 	static const char *const files[] = { "comm", "wchan", "stack", "syscall" };
-	char path[64], text[2048];
+	char path[320];
+	struct dirent *task;
 	size_t i;
-	ssize_t n;
-	int fd;
+	DIR *dir;
 
-	for (i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (task = readdir(dir))) {
+		if (task->d_name[0] == '.')
 			continue;
-		n = read(fd, text, sizeof(text) - 1);
-		if (n > 0) {
-			text[n] = 0;
-			printf("  %s: %s\n", path, text);
+		for (i = 0; i < ARRAY_SIZE(files); i++) {
+			snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", pid, task->d_name,
+				 files[i]);
+			show_file(path);
 		}
-		close(fd);
 	}
+	if (dir)
+		closedir(dir);
+	show_file("/sys/kernel/debug/rpal/stats");
 	fflush(stdout);
 }
 
