@@ -207,6 +207,15 @@ static void settle(struct rpal_tcb *t, struct share *budget, int depth)
 	}
 }
 
+/* Without stamps: whose code was hit has used it all. */
+static void charge_top(struct rpal_tcb *t, struct share *share)
+{
+	struct rpal_tcb *callee = rpal_borrowed(t);
+
+	if (callee && move_time(t->task, callee, share, RPAL_MAX_DEPTH))
+		t->sampled_run -= share->run;
+}
+
 /* Nothing is charged; nor is it later, when that is turned on. */
 static void forget(struct rpal_tcb *t)
 {
@@ -223,7 +232,7 @@ static void forget(struct rpal_tcb *t)
 /* In place of account_user_time(), for the current task. */
 static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 {
-	struct rpal_tcb *t, *callee;
+	struct rpal_tcb *t;
 	struct share share;
 
 	rpal_k_account_user_time(task, cputime);
@@ -231,14 +240,12 @@ static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 	t = rpal_thread_current();
 	if (t && cputime && !READ_ONCE(t->in_wait)) {
 		share = used(t, cputime);
-		callee = rpal_borrowed(t);
 		if (!READ_ONCE(rpal_account))
 			forget(t);
 		else if (READ_ONCE(t->block->stamp))
 			settle(t, &share, 0);
-		else if (share.run && callee &&
-			 move_time(task, callee, &share, RPAL_MAX_DEPTH))
-			t->sampled_run -= share.run;
+		else if (share.run)
+			charge_top(t, &share);
 	}
 	rcu_read_unlock();
 }

@@ -173,6 +173,7 @@ struct waiter {
 static void leave_wait(struct rpal_tcb *t)
 {
 	raw_spin_lock(&t->lock);
+	WRITE_ONCE(t->full, false);
 	WRITE_ONCE(t->in_wait, false);
 	raw_spin_unlock(&t->lock);
 }
@@ -183,9 +184,6 @@ static void install_work(struct callback_head *work)
 
 	rpal_context_install(&t->mail);
 	WRITE_ONCE(t->have_context, false);
-	raw_spin_lock(&t->lock);
-	t->full = false;
-	raw_spin_unlock(&t->lock);
 	leave_wait(t);
 	rpal_thread_put(t);
 }
