@@ -273,6 +273,9 @@ static enum step look(struct waiter *w, bool event)
 
 	w->mode = TASK_INTERRUPTIBLE;
 	w->recheck = false;
+	/* First of all: nap() must know, whatever else there is to do. */
+	if (w->expires != KTIME_MAX && ktime_after(ktime_get(), w->expires))
+		w->expired = true;
 	/* Pairs with hand_out(). */
 	if (smp_load_acquire(&t->have_context))
 		return STEP_INSTALL;
@@ -282,8 +285,6 @@ static enum step look(struct waiter *w, bool event)
 		return interrupted(w, true, -EINTR);
 	if (event)
 		return interrupted(w, false, RPAL_WAITED_EVENT);
-	if (w->expires != KTIME_MAX && ktime_after(ktime_get(), w->expires))
-		w->expired = true;
 	if (w->expired)
 		return interrupted(w, false, RPAL_WAITED_TIMEOUT);
 	word = READ_ONCE(t->block->word);
