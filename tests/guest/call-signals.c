@@ -445,6 +445,27 @@ static bool wait_state(pid_t pid, char want, bool is)
 	return true;
 }
 
+/* In a system call of that number; asleep is also who only waits to be called. */
+static bool wait_syscall(pid_t pid, pid_t tid, int nr)
+{
+	u64 end = test_now_ns() + test_patience() * 1000000000ULL;
+	char path[64], text[256];
+	int n;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid, tid);
+	do {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+		close(fd);
+		text[n < 0 ? 0 : n] = 0;
+		if (n > 0 && text[0] >= '0' && text[0] <= '9' && atoi(text) == nr)
+			return true;
+		usleep(1000);
+	} while (test_now_ns() < end);
+	return false;
+}
+
 /* Stopped, the receiver's process runs nothing: not on our task, either. */
 static void stop_receiver(int proc, const char *what)
 {
@@ -555,7 +576,7 @@ static void restart(bool restarts)
 	test_begin("a read of called code, interrupted%s", restarts ? ", SA_RESTART" : "");
 	its_action(SIGUSR1, restarts ? SA_RESTART : 0, false);
 	hold_begin(&h, P_READ);
-	CHECK(wait_state(h.hold.tid, 'S', true), "it does not sleep");
+	CHECK(wait_syscall(a.child.pid, h.hold.tid, SYS_read), "it does not read");
 	MUST(!syscall(SYS_tgkill, a.child.pid, h.hold.tid, SIGUSR1));
 	do
 		s = its_seen();
