@@ -100,7 +100,7 @@ static int caller_role(void)
 
 /* ------------------------------------------------------------------ forger */
 
-#define RECEIVERS 4 /* of each */
+#define RECEIVERS 4  /* of each */
 #define ENOUGH	  20 /* rounds, to say that anything was tried */
 
 static int dev;
