@@ -25,7 +25,7 @@
 #include <linux/types.h>
 
 #define RPAL_ABI_MAJOR		0
-#define RPAL_ABI_MINOR		1
+#define RPAL_ABI_MINOR		2
 
 #define RPAL_SLOT_SHIFT		39
 #define RPAL_SLOT_SIZE		(1ULL << RPAL_SLOT_SHIFT)
@@ -285,6 +285,16 @@ struct rpal_peer {
 #define RPAL_ST_MASK		0x7f
 #define RPAL_ST_PENDING		0x80	/* wake the receiver when the call ends */
 
+/* In callee: no call, but code that may touch memory of a peer; see below. */
+#define RPAL_TID_GUARD		0xffffffffU
+
+/* In news. */
+#define RPAL_NEWS_MESSAGE	(1U << 0)	/* set by peers: look into your memory */
+#define RPAL_NEWS_EVENT		(1U << 1)	/* set by the kernel, see struct rpal_watch */
+
+/* In flags of a block. */
+#define RPAL_BLOCK_ASYNC	(1U << 0)	/* this thread's call needs no answer */
+
 /**
  * struct rpal_block - the words through which threads call each other
  * @word:		state word
@@ -295,7 +305,8 @@ struct rpal_peer {
  * @tid:		own tid, written last: a block without it is nobody's
  * @status:		answer to a lazily switched call
  * @result:		answer to a lazily switched call
- * @pad0:		unused
+ * @news:		RPAL_NEWS_*: there is something for this thread to look at
+ * @flags:		RPAL_BLOCK_*
  * @ip:			saved context: where to continue
  * @sp:			stack pointer
  * @bx:			callee-saved registers
@@ -314,6 +325,14 @@ struct rpal_peer {
  * @away_tid:		whom it called last, by callee's tid % 4
  * @user:		free for the library of the service
  *
+ * A recovery point: a thread that has saved its context here and set @callee to
+ * RPAL_TID_GUARD continues at lazy_ip, with this context and -EFAULT in ax,
+ * when its own code faults (SIGSEGV, SIGBUS) on an address outside of its slot.
+ * The kernel clears @callee then. It gets no signal.
+ *
+ * With RPAL_BLOCK_ASYNC a call that is handed over to the receiver's own task
+ * has ended for the caller: RPAL_CALL_LAZY in ax, and nothing to wait for.
+ *
  * With RPAL_FEATURE_STAMPS a thread should write @stamp, @away_ticks and
  * @away_tid for each of its calls: where no tick interrupts user code nobody
  * else can tell how long whose code has run. What is charged to others is never
@@ -328,7 +347,8 @@ struct rpal_block {
 	__u32 tid;		/* 36 */
 	__s64 status;		/* 40 */
 	__s64 result;		/* 48 */
-	__u64 pad0;		/* 56 */
+	__u32 news;		/* 56 */
+	__u32 flags;		/* 60 */
 	__u64 ip;		/* 64 */
 	__u64 sp;		/* 72 */
 	__u64 bx;		/* 80 */
@@ -377,6 +397,7 @@ struct rpal_thread {
 };
 
 #define RPAL_WAIT_REPLY		(1U << 0)	/* answer a lazily switched call first */
+#define RPAL_WAIT_NEWS		(1U << 1)	/* news ends the wait */
 
 /**
  * struct rpal_wait - a receiver waits to be called
@@ -391,9 +412,15 @@ struct rpal_thread {
  * returns only errors that are found before waiting: -ENXIO (no receiver),
  * -EINVAL, -EBADF. Once it waits, the thread continues at wait_ip with its
  * saved context and in ax: -EINTR (a signal came), RPAL_WAITED_EVENT,
- * RPAL_WAITED_TIMEOUT, -EPROTO (its state word held nonsense); or it continues
- * in the middle of a procedure that a caller's task had begun and handed over.
- * With RPAL_WAIT_REPLY the kernel takes status and result from the block.
+ * RPAL_WAITED_TIMEOUT, RPAL_WAITED_NEWS, -EPROTO (its state word held nonsense);
+ * or it continues in the middle of a procedure that a caller's task had begun
+ * and handed over. With RPAL_WAIT_REPLY the kernel takes status and result from
+ * the block.
+ *
+ * With RPAL_WAIT_NEWS the wait ends when news in the block is not 0: looked at
+ * after the word has become RPAL_ST_WAIT, and after each RPAL_IOC_WAKE. So who
+ * sets news and then finds the word to be neither WAIT nor CALL need do nothing
+ * more. As an event, it waits for the end of a call.
  */
 struct rpal_wait {
 	__u32 size;
@@ -405,6 +432,7 @@ struct rpal_wait {
 
 #define RPAL_WAITED_EVENT	(-4001)
 #define RPAL_WAITED_TIMEOUT	(-4002)
+#define RPAL_WAITED_NEWS	(-4004)
 
 /* In ax at lazy_ip: the call goes on without us, ask RPAL_IOC_AWAIT_REPLY. */
 #define RPAL_CALL_LAZY		(-4003)
@@ -461,6 +489,91 @@ struct rpal_await {
 	__s64 timeout_ns;
 };
 
+/* --------------------------------------------------------------- messages */
+
+/**
+ * struct rpal_peer_fd - what is the other end of a socket called
+ * @size:	sizeof(struct rpal_peer_fd)
+ * @flags:	must be 0
+ * @id:		a linked service
+ * @fd:		a connected AF_UNIX stream or seqpacket socket of the caller
+ * @peer_fd:	out: the descriptor that the other end has in that service
+ * @reserved:	must be 0
+ *
+ * Errors: -ENXIO, -ESRCH (not linked), -EBADF, -ENOTSOCK, -EPROTONOSUPPORT (no
+ * AF_UNIX stream or seqpacket socket), -ENOTCONN, -EAGAIN (the other end was not
+ * accepted yet: ask again), -EREMOTE (it is not open in that service), -ENOTUNIQ
+ * (it has several descriptors there).
+ */
+struct rpal_peer_fd {
+	__u32 size;
+	__u32 flags;
+	__u32 id;
+	__s32 fd;
+	__s32 peer_fd;
+	__u32 reserved;
+};
+
+/**
+ * struct rpal_watch - have input of a file noted in the thread's block
+ * @size:	sizeof(struct rpal_watch)
+ * @flags:	must be 0
+ * @fd:		a pollable file, typically an epoll instance; -1: none any more
+ * @reserved:	must be 0
+ *
+ * The kernel sets RPAL_NEWS_EVENT in the calling thread's block now if the file
+ * has input, and whenever some arrives. One file per thread; another replaces
+ * it. The file stays open until then, or until the thread ends.
+ *
+ * Errors: -ENXIO (not registered), -EBADF, -EPERM (not pollable), -EOPNOTSUPP
+ * (a file with several wait queues), -ENOMEM.
+ */
+struct rpal_watch {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 reserved;
+};
+
+/**
+ * struct rpal_channel - make a file one that peers can make readable
+ * @size:	sizeof(struct rpal_channel)
+ * @flags:	must be 0
+ * @service:	descriptor of the file that owns the service
+ * @number:	out: its number, for peers; 1 or more
+ *
+ * On a file of /dev/rpal that is no service's. It polls readable (EPOLLIN) from
+ * RPAL_IOC_NOTIFY on until it is read: read() of 8 bytes or more gives the
+ * number of notices since the last one, as a __u64, or -EAGAIN if there was none.
+ * Ends with the file or the service.
+ *
+ * Errors: -ENXIO (no service), -EBADF, -EINVAL (@service is no file of
+ * /dev/rpal), -EPERM, -EBUSY (is one already), -ENOSPC (1024 per service),
+ * -ENOMEM.
+ */
+struct rpal_channel {
+	__u32 size;
+	__u32 flags;
+	__s32 service;
+	__u32 number;
+};
+
+/**
+ * struct rpal_notify - make a channel readable
+ * @size:	sizeof(struct rpal_notify)
+ * @flags:	must be 0
+ * @id:		a linked service, or the caller's own
+ * @number:	its channel
+ *
+ * Errors: -ENXIO, -ESRCH (not linked, or no such channel).
+ */
+struct rpal_notify {
+	__u32 size;
+	__u32 flags;
+	__u32 id;
+	__u32 number;
+};
+
 #define RPAL_IOC_MAGIC		0xBF
 
 #define RPAL_IOC_QUERY		_IOWR(RPAL_IOC_MAGIC, 0x00, struct rpal_query)
@@ -477,5 +590,9 @@ struct rpal_await {
 #define RPAL_IOC_AWAIT_REPLY	_IOWR(RPAL_IOC_MAGIC, 0x23, struct rpal_reply)
 #define RPAL_IOC_WAKE		_IOW(RPAL_IOC_MAGIC, 0x24, struct rpal_wake)
 #define RPAL_IOC_AWAIT		_IOW(RPAL_IOC_MAGIC, 0x25, struct rpal_await)
+#define RPAL_IOC_PEER_FD	_IOWR(RPAL_IOC_MAGIC, 0x30, struct rpal_peer_fd)
+#define RPAL_IOC_WATCH		_IOW(RPAL_IOC_MAGIC, 0x31, struct rpal_watch)
+#define RPAL_IOC_CHANNEL	_IOWR(RPAL_IOC_MAGIC, 0x32, struct rpal_channel)
+#define RPAL_IOC_NOTIFY		_IOW(RPAL_IOC_MAGIC, 0x33, struct rpal_notify)
 
 #endif /* _UAPI_LINUX_RPAL_H */
