@@ -21,10 +21,12 @@
 #ifndef _RPAL_H
 #define _RPAL_H
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -424,6 +426,292 @@ int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t
  */
 int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result,
 		    unsigned int flags);
+
+/* ---------------------------------------------------------------- messages */
+
+/*
+ * Two services that are linked, and connected by a Unix socket, can pass
+ * messages of 1 to 32 words (pointers, most often) by the side of it. Each
+ * socket that was given to rpal_epoll_ctl() with EPOLLRPALIN has a queue, into
+ * which the peer writes with rpal_write_ptrs() and of which rpal_epoll_wait()
+ * tells: an event loop that has used epoll_wait() goes on as it is.
+ *
+ * What is written comes out in the order in which it was written. If a receiver
+ * thread of the peer waits in rpal_epoll_wait() it runs at once, on the writer's
+ * CPU, until it waits again or has something to ask of the kernel; otherwise it
+ * finds the message when it waits next.
+ */
+
+/* Events, besides those of epoll. Reported in epoll_events of their own. */
+#define EPOLLRPALIN  0x00020000U /* there are words in the queue (upstream) */
+#define EPOLLRPALOUT 0x00040000U /* the peer's queue has room (upstream) */
+
+#define RPAL_MAX_WORDS 32 /* of a message, and in a queue */
+
+/**
+ * rpal_uds_fdmap - find the peer's end of a socket (upstream)
+ * @sid_fd:	(peer's service id << 32) | own socket: AF_UNIX, stream or
+ *		seqpacket, connected
+ * @rpalfd:	where to store the handle that rpal_write_ptrs() wants: a
+ *		generation stamp in bits 63..48, the index of the peer's receiver
+ *		in bits 39..32, the peer's descriptor below
+ *
+ * If the peer has not accepted the connection yet, or has no queue for it, it is
+ * waited for, two seconds at most.
+ *
+ * Return: RPAL_SUCCESS or RPAL_FAILURE.
+ */
+status_t rpal_uds_fdmap(uint64_t sid_fd, uint64_t *rpalfd);
+
+/**
+ * rpal_uds_fdmap_timeout - the same, with a limit and a reason
+ * @sid_fd:	as above
+ * @rpalfd:	as above
+ * @timeout_ms:	milliseconds; 0: do not wait, -1: no limit
+ *
+ * Return: 0, or a negative errno: -EAGAIN (0 was given, and the peer is not
+ * ready yet), -ETIMEDOUT, -ENXIO, -ESRCH, -ENOTCONN, -EPIPE (as of rpal_call()
+ * for the service; -ENOTCONN also: the socket is not connected), -EBADF,
+ * -ENOTSOCK, -EPROTONOSUPPORT (not such a socket), -EREMOTE (the other end
+ * is not open in that service), -ENOTUNIQ (it has been duplicated there).
+ */
+int rpal_uds_fdmap_timeout(uint64_t sid_fd, uint64_t *rpalfd, int timeout_ms);
+
+/**
+ * rpal_get_peer_rid - which receiver of the peer has added the other end (upstream)
+ * @sid_fd: as of rpal_uds_fdmap()
+ *
+ * Return: its index, 0 .. 255, or -1.
+ */
+int rpal_get_peer_rid(uint64_t sid_fd);
+
+/**
+ * rpal_epoll_ctl - epoll_ctl(), and a queue for the descriptor (upstream)
+ * @epfd:	epoll instance
+ * @op:		EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+ * @fd:		descriptor
+ * @event:	as of epoll_ctl(); EPOLLRPALIN and EPOLLRPALOUT may be among the
+ *		events. EPOLLET and EPOLLONESHOT hold for them, too
+ *
+ * A descriptor may be in four epoll instances, an epoll instance may hold 65536
+ * such descriptors. An epoll instance that is added to another one makes that
+ * one readable by its RPAL events, too.
+ *
+ * The kernel does not tell when a descriptor is closed: use EPOLL_CTL_DEL or
+ * rpal_close() before, or events that the peer has caused may still be reported
+ * until the number is added again. Who holds a handle of before then gets
+ * RPAL_FDE_OUTDATED.
+ *
+ * Return: 0; -1 with errno as of epoll_ctl(), ENOSPC (too many), ENXIO (RPAL
+ * events without rpal_init()).
+ */
+int rpal_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
+
+/**
+ * rpal_epoll_wait - epoll_wait(), for messages and calls as well (upstream)
+ * @epfd:	epoll instance
+ * @events:	where to store events: the kernel's first, then RPAL's
+ * @maxevents:	how many at most
+ * @timeout:	milliseconds in all, -1: no limit
+ *
+ * In a receiver thread this is where messages wake it and where procedures that
+ * peers call (rpal_export()) run. In any other thread, and before rpal_init(),
+ * it is epoll_wait().
+ *
+ * Events of both kinds follow the rules of epoll(7). If the thread was woken by
+ * a message it may be running on the writer's task; the writer goes on when this
+ * thread waits again, or at its first system call.
+ *
+ * Return: number of events; -1 with errno as of epoll_wait().
+ */
+int rpal_epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout);
+
+/**
+ * rpal_epoll_pwait - rpal_epoll_wait() with a signal mask
+ *
+ * With a mask the thread is woken through the kernel.
+ */
+int rpal_epoll_pwait(int epfd, struct epoll_event *events, int maxevents, int timeout,
+		     const sigset_t *sigmask);
+
+/** rpal_epoll_pwait2 - the same with a time-out in nanoseconds; NULL: no limit */
+int rpal_epoll_pwait2(int epfd, struct epoll_event *events, int maxevents,
+		      const struct timespec *timeout, const sigset_t *sigmask);
+
+/**
+ * rpal_epoll_wait_user - RPAL events only (upstream)
+ *
+ * Never blocks; enters the kernel only to make an rpal_ready_fd() unreadable.
+ * @timeout is ignored. May be called from any thread.
+ *
+ * Return: number of events, 0 if there are none; -1 with errno EBADF (no RPAL
+ * events were asked for with this epoll instance) or EINVAL.
+ */
+int rpal_epoll_wait_user(int epfd, struct epoll_event *events, int maxevents, int timeout);
+
+/**
+ * rpal_ready_fd - a descriptor that is readable when there are RPAL events
+ * @epfd: epoll instance
+ *
+ * For event loops of any other kind. When it is readable call
+ * rpal_epoll_wait_user() until that returns 0, which makes it unreadable.
+ * Belongs to the library; closed by rpal_close(@epfd) and rpal_exit().
+ *
+ * Return: the descriptor, or a negative errno: -ENXIO (no rpal_init()), -EMFILE,
+ * -ENOSPC, -ENOMEM.
+ */
+int rpal_ready_fd(int epfd);
+
+/* Results of rpal_wait(), as bits. */
+#define RPAL_WAIT_MESSAGES 1 /* rpal_epoll_wait_user() has events */
+#define RPAL_WAIT_INPUT	   2 /* @fd has input */
+
+/**
+ * rpal_wait - wait for RPAL events of an epoll instance, or for a file
+ * @epfd:	epoll instance whose RPAL events end the wait; its other events
+ *		do not
+ * @fd:		-1, or a pollable descriptor, such as an io_uring's
+ * @timeout_ms:	milliseconds, -1: no limit
+ *
+ * For a receiver thread whose event loop is not epoll: it is called here as it
+ * is in rpal_epoll_wait(). See also <rpal/io_uring.h>.
+ *
+ * Return: RPAL_WAIT_* bits, 0 after the time-out, or a negative errno: -EINTR,
+ * -EBADF, -EPERM (the thread is no receiver), -EBUSY (in a procedure).
+ */
+int rpal_wait(int epfd, int fd, int timeout_ms);
+
+/** rpal_close - close() of a socket or an epoll instance with RPAL events */
+int rpal_close(int fd);
+
+/* How a message got there. */
+typedef enum rpal_delivery {
+	RPAL_DELIVERED = 1, /* a waiting receiver was called */
+	RPAL_QUEUED = 2	    /* it is in the queue: no receiver was waiting */
+} rpal_delivery_t;
+
+/**
+ * rpal_write_ptrs - send a message (upstream)
+ * @service_id:	a linked service
+ * @rpalfd:	from rpal_uds_fdmap()
+ * @ptrs:	words
+ * @len:	how many, 1 .. RPAL_MAX_WORDS; all of them or none are sent
+ *
+ * The calling thread becomes a sender if it is none. Never sleeps.
+ *
+ * Return: @len, or a negative rpal_error_code_t: -RPAL_INVALID_ARG,
+ * -RPAL_INVAL_SERVICE (not linked, or the service has ended), -RPAL_FDE_OUTDATED
+ * (the peer has closed that socket, or was started anew), -RPAL_QUEUE_PUT_FAILED
+ * (the queue is full: wait for EPOLLRPALOUT), -RPAL_ERR_PEER_MEM (the peer ended
+ * meanwhile, or its memory holds nonsense), -RPAL_INVAL_THREAD (this thread
+ * cannot be a sender, or is a signal handler's that has interrupted a call).
+ */
+int rpal_write_ptrs(int service_id, uint64_t rpalfd, int64_t *ptrs, int len);
+
+/* Flags of rpal_write_ptrs_ex(). */
+#define RPAL_WRITE_QUEUE (1U << 0) /* wake the receiver, but do not call it */
+
+/**
+ * rpal_write_ptrs_ex - send a message and learn how it went
+ * @flags:	RPAL_WRITE_QUEUE or 0
+ * @how:	where to store it; may be NULL
+ *
+ * Return: as rpal_write_ptrs().
+ */
+int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *ptrs, int len,
+		       unsigned int flags, rpal_delivery_t *how);
+
+/**
+ * rpal_read_ptrs - take words out of a queue (upstream)
+ * @fd:		own descriptor
+ * @ptrs:	where to store them
+ * @len:	how many at most
+ *
+ * Return: number of words, 0 if the queue is empty, -1 if @fd has none.
+ */
+int rpal_read_ptrs(int fd, int64_t *ptrs, int len);
+
+/* ----------------------------------------------------------------- buffers */
+
+/**
+ * struct rpal_buffer - memory that was handed to a peer
+ * @addr:	its address
+ * @len:	its length in bytes
+ * @cookie:	of its owner
+ * @released:	0: a peer's buffer to be read; 1: an own one comes back
+ */
+struct rpal_buffer {
+	void *addr;
+	size_t len;
+	uint64_t cookie;
+	int released;
+};
+
+/**
+ * rpal_send_buffer - let the peer read a buffer
+ * @service_id:	as of rpal_write_ptrs()
+ * @rpalfd:	as of rpal_write_ptrs()
+ * @addr:	must stay as it is until it was released
+ * @len:	bytes
+ * @cookie:	comes back with it
+ *
+ * A queue that carries buffers carries nothing else.
+ *
+ * Return: 0, or a negative rpal_error_code_t as of rpal_write_ptrs().
+ */
+int rpal_send_buffer(int service_id, uint64_t rpalfd, const void *addr, size_t len,
+		     uint64_t cookie);
+
+/**
+ * rpal_recv_buffer - take a buffer, or a release, out of a queue
+ * @fd:		own descriptor
+ * @buffer:	where to store it
+ *
+ * Return: 1, 0 (empty), or -1 (no queue, or it carries something else).
+ */
+int rpal_recv_buffer(int fd, struct rpal_buffer *buffer);
+
+/**
+ * rpal_copy_buffer - copy out of a peer's buffer
+ * @service_id:	whose it is
+ * @to:		own memory
+ * @buffer:	from rpal_recv_buffer()
+ * @offset:	first byte
+ * @len:	bytes; what would lie behind the end is not copied
+ *
+ * Return: bytes copied, or a negative errno: -EFAULT (the peer has ended or
+ * unmapped it), -EINVAL, and those of rpal_call() for the service.
+ */
+int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buffer *buffer,
+			 size_t offset, size_t len);
+
+/**
+ * rpal_release_buffer - give a peer's buffer back
+ *
+ * Its owner's queue gets it with @released set.
+ *
+ * Return: as rpal_send_buffer().
+ */
+int rpal_release_buffer(int service_id, uint64_t rpalfd, const struct rpal_buffer *buffer);
+
+/* --------------------------------------------------------- recovery points */
+
+/** typedef access_fn - code that touches memory of peers (upstream) */
+typedef int (*access_fn)(va_list args);
+
+/**
+ * rpal_read_access_safety - touch memory of peers without risk (upstream)
+ * @do_access:	what to run
+ * @ret:	where to store what it returns; may be NULL
+ *
+ * The further arguments are passed to @do_access. If memory of a peer is not
+ * there (any more), what it was doing is abandoned at once: it should hold no
+ * lock and own no memory.
+ *
+ * Return: RPAL_SUCCESS; RPAL_FAILURE if memory was not there, or the thread
+ * cannot be a sender.
+ */
+status_t rpal_read_access_safety(access_fn do_access, int *ret, ...);
 
 #ifdef __cplusplus
 }
