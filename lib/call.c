@@ -60,9 +60,10 @@ EXPORT int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx)
 	return ret;
 }
 
-/* Run what was asked for. Runs on the caller's task; so no system call here. */
-static int64_t dispatch(struct rpal_thr *thr, const struct tramp_in *in, int64_t *result)
+/* Runs on the caller's task; so no system call here. */
+int64_t rpal_dispatch(struct rpal_thr *thr, int64_t *result)
 {
+	const struct tramp_in *in = &thr->in;
 	struct rpal_caller caller;
 	rpal_procedure_fn fn;
 	uint32_t number = TRAMP_PROC(in->what);
@@ -94,27 +95,28 @@ static bool wait_ended(int64_t ret)
 static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 {
 	const struct tramp *tr = rpal_state.tramp;
-	struct tramp_in in = {
-		.dev = rpal_state.fd,
-		.wait = { .size = sizeof(in.wait), .fd = fd, .timeout_ns = timeout_ns },
-	};
+	struct tramp_in *in = &thr->in;
 	int64_t status = 0, result = 0, ret, failed = 0;
 	bool replied = false;
 
-	ret = tr->wait(thr->block, &in);
+	*in = (struct tramp_in){
+		.dev = rpal_state.fd,
+		.wait = { .size = sizeof(in->wait), .fd = fd, .timeout_ns = timeout_ns },
+	};
+	ret = tr->wait(thr->block, in);
 	for (;;) {
 		while (!ret) {
-			status = dispatch(thr, &in, &result);
-			ret = tr->reply(thr->block, &in, status, result);
+			status = rpal_dispatch(thr, &result);
+			ret = tr->reply(thr->block, in, status, result);
 			replied = true;
 		}
 		if (wait_ended(ret) || !replied || failed)
 			break;
 		/* The file was closed meanwhile, say. A caller may wait for its answer. */
 		failed = ret;
-		in.wait.fd = -1;
-		in.wait.timeout_ns = 0;
-		ret = tr->reply(thr->block, &in, status, result);
+		in->wait.fd = -1;
+		in->wait.timeout_ns = 0;
+		ret = tr->reply(thr->block, in, status, result);
 	}
 	return failed ? failed : ret;
 }
@@ -160,8 +162,10 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 	ret = rpal_thr_get(RPAL_THREAD_RECEIVER, &thr);
 	if (ret)
 		return ret;
-	if (thr->serving)
-		return rpal_fail(-EBUSY, "a procedure cannot serve");
+	if (thr->serving || thr->depth)
+		return rpal_fail(-EBUSY, "a procedure cannot serve, nor can a thread that has "
+					 "not gone back to rpal_epoll_wait() since a message "
+					 "has woken it");
 	wfd = wait_fd(thr, fd);
 	if (wfd < 0)
 		return wfd;
@@ -317,6 +321,33 @@ static struct tramp_ret await_reply(void)
 	return (struct tramp_ret){ .status = req.status, .result = req.result };
 }
 
+int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
+			unsigned int index)
+{
+	struct tramp_call c = {
+		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, thr->depth + 1),
+		.pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, RPAL_CALL_GRANT_NONE),
+		.ret_pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, 0),
+	};
+	uint32_t saved = thr->block->flags;
+	struct tramp_ret r;
+
+	aim(&c, link, id, index);
+	thr->block->flags = RPAL_BLOCK_ASYNC;
+	do
+		r = rpal_state.tramp->call(thr->block, &c);
+	while (r.status == -EAGAIN); /* stopped before it began */
+	thr->block->flags = saved;
+	return r.status;
+}
+
+int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg)
+{
+	uint32_t pkru = rpal_pkru_for(rpal_state.pkey, peer_pkey, RPAL_CALL_GRANT_WRITE);
+
+	return rpal_state.tramp->guard(thr->block, fn, arg, pkru);
+}
+
 /* One sentence for each way in which a call does not come about. */
 static int call_failed(int ret, int id, uint32_t procedure)
 {
@@ -390,6 +421,7 @@ EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t
 	struct rpal_link link;
 	struct tramp_call c;
 	int64_t res = 0;
+	uint32_t saved;
 	int ret;
 
 	ret = rpal_link_get(service_id, &link);
@@ -409,7 +441,11 @@ EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t
 	c.pkru = rpal_pkru_for(rpal_state.pkey, link.pkey, flags);
 	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? rpal_pkru_for(rpal_state.pkey, link.pkey, 0) :
 						    c.pkru;
+	/* A signal handler's call, in the middle of a message's, is not like that one. */
+	saved = thr->block->flags;
+	thr->block->flags = 0;
 	ret = call(thr, &link, service_id, flags, &c, &res);
+	thr->block->flags = saved;
 	if (unlikely(ret))
 		return call_failed(ret, service_id, procedure);
 	if (result)

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "events.h"
 #include "internal.h"
 
 #ifndef HWCAP2_FSGSBASE
@@ -228,6 +229,7 @@ static void forked(void)
 	rpal_state.fd = -1;
 	rpal_state.stop_fd = -1;
 	rpal_link_reset();
+	events_reset();
 }
 
 static void at_fork(void)
@@ -277,6 +279,7 @@ EXPORT void rpal_exit(void)
 		rpal_state.fd = -1;
 		rpal_state.stop_fd = -1;
 		rpal_link_reset();
+		events_reset();
 	}
 	pthread_mutex_unlock(&lock);
 }

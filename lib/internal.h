@@ -21,6 +21,9 @@
 
 #define RPAL_DEVICE "/dev/rpal"
 
+/* In place of a procedure's number: a message has come, look for it. */
+#define RPAL_MESSAGE 0xffffffffU
+
 /* Services have the numbers of their slots. */
 #define MAX_ID RPAL_MAX_SLOT
 
@@ -78,6 +81,8 @@ static inline bool rpal_up(void)
 /* ioctl on the management file with size filled in; 0 or a negative errno. */
 int rpal_ioctl(unsigned long cmd, void *arg);
 
+struct event_set;
+
 /* --- thread.c */
 
 /**
@@ -93,6 +98,16 @@ int rpal_ioctl(unsigned long cmd, void *arg);
  * @saved_pkru:	PKRU before the first of them
  * @ep_fd:	epoll instance of rpal_serve(), -1 if there is none
  * @hint:	for each service the receiver that was free last
+ * @in:		what it was called with; outlives the call
+ * @open:	a message has called it, and its caller waits for its next wait
+ * @rounds:	how often it has looked for events since
+ * @parked_fd:	descriptor that its wait in the kernel polls; -2: it does not wait
+ * @parked_until: and until when, in ns of CLOCK_MONOTONIC
+ * @watched_fd:	epoll instance whose events come as news; -2: none
+ * @fd_epoch:	events_epoch() when that began
+ * @look:	the kernel may have events
+ * @unlooked:	how often it was not asked
+ * @waits_on:	epoll set that knows it as a waiter
  */
 struct rpal_thr {
 	struct rpal_block *block;
@@ -106,6 +121,16 @@ struct rpal_thr {
 	uint32_t saved_pkru;
 	int ep_fd;
 	uint8_t hint[MAX_ID + 1];
+	struct tramp_in in;
+	bool open;
+	unsigned int rounds;
+	int parked_fd;
+	int64_t parked_until;
+	int watched_fd;
+	unsigned int fd_epoch;
+	bool look;
+	unsigned int unlooked;
+	struct event_set *waits_on;
 };
 
 /* The calling thread if it is registered, else NULL. Cheap. */
@@ -147,6 +172,20 @@ uint32_t rpal_pkru_read(void);
 void rpal_pkru_write(uint32_t pkru);
 
 /* --- call.c */
+
+/* Run the procedure that thr->in asks for. 0 or the status of the call. */
+int64_t rpal_dispatch(struct rpal_thr *thr, int64_t *result);
+/* Call one receiver without waiting for its answer; status as of tramp.call. */
+int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
+			unsigned int index);
+/* Run fn with a peer's memory open: what it returns, -EFAULT if that is gone, -EBUSY. */
+int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg),
+		   void *arg);
+
+/* --- epoll.c */
+
+/* Before a thread's registration ends. */
+void rpal_epoll_forget(struct rpal_thr *thr);
 
 void rpal_call_reset(void);
 

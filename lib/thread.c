@@ -9,6 +9,7 @@
 #include <sys/rseq.h>
 #endif
 
+#include "events.h"
 #include "internal.h"
 
 TLS struct rpal_thr *self;
@@ -90,8 +91,10 @@ static int unregister(struct rpal_thr *thr)
 {
 	int ret = 0;
 
-	if (thr->block && thr->epoch == rpal_state.epoch && rpal_up())
+	if (thr->block && thr->epoch == rpal_state.epoch && rpal_up()) {
+		rpal_epoll_forget(thr);
 		ret = rpal_ioctl(RPAL_IOC_THREAD_EXIT, NULL);
+	}
 	if (ret == -EBUSY)
 		return ret;
 	thr->block = NULL;
@@ -164,6 +167,7 @@ static int refused(int err, unsigned int role)
 static int add_role(struct rpal_thr *thr, unsigned int role)
 {
 	struct rpal_thread req = { .size = sizeof(req) };
+	struct rpal_block *block;
 	int ret;
 
 	/*
@@ -187,10 +191,16 @@ static int add_role(struct rpal_thr *thr, unsigned int role)
 		thr->tid = req.tid;
 		thr->depth = 0;
 		thr->opened = 0;
+		thr->open = false;
+		thr->parked_fd = -2;
+		thr->watched_fd = -2;
+		thr->waits_on = NULL;
 		/* Not all senders are to begin with the same receiver. */
 		memset(thr->hint, RPAL_TID_INDEX(req.tid), sizeof(thr->hint));
-		__atomic_store_n(&thr->block, (struct rpal_block *)(uintptr_t)req.block,
-				 __ATOMIC_RELEASE);
+		block = (struct rpal_block *)(uintptr_t)req.block;
+		if (role == RPAL_THREAD_RECEIVER)
+			__atomic_store_n(&block->user[0], events_directory(), __ATOMIC_RELEASE);
+		__atomic_store_n(&thr->block, block, __ATOMIC_RELEASE);
 	}
 	thr->roles |= role;
 	return 0;
@@ -231,6 +241,8 @@ void rpal_thr_forked(void)
 	thr->roles = 0;
 	thr->depth = 0;
 	thr->serving = false;
+	thr->open = false;
+	thr->waits_on = NULL;
 	rseq_on(thr);
 }
 
@@ -243,7 +255,7 @@ static int drop_role(unsigned int role)
 	if (!thr || !(thr->roles & role))
 		return rpal_fail(-ENXIO, role == RPAL_THREAD_SENDER ? "the thread is no sender" :
 								      "the thread is no receiver");
-	if (thr->depth)
+	if (thr->depth && !thr->open)
 		return rpal_fail(-EBUSY, "the thread is in a call");
 	if (thr->roles == role) {
 		ret = unregister(thr);

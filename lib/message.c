@@ -1,0 +1,579 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Messages: finding the peer's end of a socket, writing into its queue, reading
+ * the own one.
+ *
+ * A writer opens the peer's memory, follows addresses that lie there, which may
+ * be wrong or gone at any moment, and leaves it again before it calls or wakes
+ * anybody. All that touches a peer's memory runs under a recovery point and
+ * follows only addresses within the peer's slot.
+ */
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "events.h"
+#include "internal.h"
+
+#define HANDLE(gen, rid, fd) \
+	((uint64_t)(gen) << 48 | (uint64_t)(uint8_t)(rid) << 32 | (uint32_t)(fd))
+#define HANDLE_GEN(handle) ((uint32_t)((handle) >> 48))
+#define HANDLE_RID(handle) ((uint8_t)((handle) >> 32))
+#define HANDLE_FD(handle)  ((uint32_t)(handle))
+
+#define WORDS_OF_WAITERS (RPAL_MAX_RECEIVERS / 64)
+
+/* Sets that one message can reach, by way of nesting. */
+#define MAX_SETS 64
+
+/**
+ * struct post - what is done in a peer's memory, and what was found there
+ * @area:	its thread area
+ * @nr:		its receivers
+ * @first:	its slot: first address
+ * @end:	its slot: first address behind
+ * @key:	own service key
+ * @rid:	receiver to begin with
+ * @fd:		its descriptor
+ * @generation:	of its queue; 0: any
+ * @words:	message
+ * @n:		its length
+ * @want_out:	how to tell us that there is room again
+ * @waiters:	out: receivers that wait for what was made ready
+ * @hit:	out: one of them that can be called, -1: none
+ * @channels:	out: files to be made readable
+ * @nr_channels: out: how many
+ * @nr_sets:	out: sets that were marked
+ */
+struct post {
+	uint64_t area;
+	uint32_t nr;
+	uint64_t first;
+	uint64_t end;
+	uint64_t key;
+	uint32_t rid;
+	uint32_t fd;
+	uint32_t generation;
+	const int64_t *words;
+	unsigned int n;
+	uint64_t want_out;
+	uint64_t waiters[WORDS_OF_WAITERS];
+	int hit;
+	uint32_t channels[MAX_SETS];
+	int nr_channels;
+	int nr_sets;
+};
+
+/* --- in the peer's memory */
+
+static void *peer_ptr(const struct post *p, uint64_t addr, size_t size)
+{
+	if (addr < p->first || addr >= p->end || p->end - addr < size || addr % 8)
+		return NULL;
+	return (void *)(uintptr_t)addr;
+}
+
+static struct rpal_block *block_of(const struct post *p, unsigned int index)
+{
+	return (struct rpal_block *)(uintptr_t)(p->area + (uint64_t)index * RPAL_BLOCK_SIZE);
+}
+
+/* Any of its receivers knows where it is, if it is registered. */
+static struct directory *find_directory(const struct post *p)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->nr; i++) {
+		uint64_t at = __atomic_load_n(&block_of(p, (p->rid + i) % p->nr)->user[0],
+					      __ATOMIC_ACQUIRE);
+		struct directory *dir = at ? peer_ptr(p, at, sizeof(*dir)) : NULL;
+
+		if (dir && dir->magic == DIRECTORY_MAGIC)
+			return dir;
+	}
+	return NULL;
+}
+
+static struct queue *find_queue(const struct post *p)
+{
+	const struct directory *dir = find_directory(p);
+	const uint64_t *at;
+
+	if (!dir || p->fd >= dir->nr)
+		return NULL;
+	at = peer_ptr(p, (uintptr_t)&dir->queues[p->fd], sizeof(*at));
+	return at ? peer_ptr(p, __atomic_load_n(at, __ATOMIC_ACQUIRE), sizeof(struct queue)) : NULL;
+}
+
+/* Of whom it takes messages: of the first service that has written. */
+static bool may_write(struct queue *q, uint64_t key)
+{
+	uint64_t other = __atomic_load_n(&q->peer_key, __ATOMIC_ACQUIRE);
+
+	return other == key ||
+	       (!other && (__atomic_compare_exchange_n(&q->peer_key, &other, key, false,
+						       __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE) ||
+			   other == key));
+}
+
+/* A set and those that it is in: mark, and note who is to hear of it. */
+static void mark(struct post *p, uint64_t at, uint32_t index, int depth)
+{
+	struct ready_set *set = peer_ptr(p, at, sizeof(*set));
+	uint32_t channel;
+	int i;
+
+	if (!set || set->magic != READY_MAGIC || ++p->nr_sets > MAX_SETS)
+		return;
+	ready_mark(set, index);
+	for (i = 0; i < WORDS_OF_WAITERS; i++)
+		p->waiters[i] |= __atomic_load_n(&set->waiters[i], __ATOMIC_SEQ_CST);
+	channel = __atomic_load_n(&set->channel, __ATOMIC_SEQ_CST);
+	if (channel && __atomic_exchange_n(&set->channel, 0, __ATOMIC_SEQ_CST))
+		p->channels[p->nr_channels++] = channel;
+	for (i = 0; i < WATCHERS && depth < READY_NESTED; i++)
+		if (set->parents[i].set)
+			mark(p, set->parents[i].set, set->parents[i].index, depth + 1);
+}
+
+static int next_waiter(const struct post *p, int from)
+{
+	for (; from < (int)p->nr; from++)
+		if (p->waiters[from / 64] >> from % 64 & 1)
+			return from;
+	return -1;
+}
+
+/* One that waits in user mode's sense: it can be called. */
+static void find_hit(struct post *p)
+{
+	int i;
+
+	p->hit = -1;
+	for (i = next_waiter(p, 0); i >= 0; i = next_waiter(p, i + 1))
+		if (__atomic_load_n(&block_of(p, i)->word, __ATOMIC_SEQ_CST) == RPAL_ST_WAIT) {
+			p->hit = i;
+			return;
+		}
+}
+
+static void tell_watchers(struct post *p, const struct queue *q)
+{
+	int i;
+
+	for (i = 0; i < WATCHERS; i++) {
+		uint64_t set = __atomic_load_n(&q->watchers[i].set, __ATOMIC_SEQ_CST);
+
+		if (set)
+			mark(p, set, q->watchers[i].index, 0);
+	}
+	find_hit(p);
+}
+
+static int64_t post_message(void *arg)
+{
+	struct post *p = arg;
+	struct queue *q = find_queue(p);
+	int ret;
+
+	if (!q)
+		return -ESTALE;
+	if (!may_write(q, p->key))
+		return -EPERM;
+	ret = queue_put(q, p->generation, p->words, p->n);
+	if (ret == -EAGAIN) {
+		__atomic_store_n(&q->want_out, p->want_out, __ATOMIC_SEQ_CST);
+		/* Who has read meanwhile may not have seen that. */
+		ret = queue_put(q, p->generation, p->words, p->n);
+	}
+	if (!ret)
+		tell_watchers(p, q);
+	return ret;
+}
+
+/* Where somebody found no room, there is some now. */
+static int64_t post_room(void *arg)
+{
+	struct post *p = arg;
+	struct queue *q = find_queue(p);
+
+	if (!q)
+		return -ESTALE;
+	__atomic_store_n(&q->room, 1, __ATOMIC_SEQ_CST);
+	tell_watchers(p, q);
+	return 0;
+}
+
+/*
+ * Receivers that cannot be called now must not overlook what was made ready:
+ * who is about to wait sees the news, who is in a call gets them when it ends.
+ */
+static int64_t post_news(void *arg)
+{
+	struct post *p = arg;
+	int i;
+
+	for (i = next_waiter(p, 0); i >= 0; i = next_waiter(p, i + 1)) {
+		struct rpal_block *b = block_of(p, i);
+		uint64_t word;
+
+		__atomic_fetch_or(&b->news, RPAL_NEWS_MESSAGE, __ATOMIC_SEQ_CST);
+		word = __atomic_load_n(&b->word, __ATOMIC_SEQ_CST);
+		while ((word & RPAL_ST_MASK) == RPAL_ST_CALL && !(word & RPAL_ST_PENDING))
+			if (__atomic_compare_exchange_n(&b->word, &word, word | RPAL_ST_PENDING,
+							false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+				break;
+	}
+	find_hit(p);
+	return 0;
+}
+
+static int64_t post_lookup(void *arg)
+{
+	struct post *p = arg;
+	struct queue *q = find_queue(p);
+
+	if (!q)
+		return -ESTALE;
+	p->rid = q->rid;
+	p->generation = queue_generation(__atomic_load_n(&q->used, __ATOMIC_ACQUIRE));
+	return p->generation ? 0 : -ESTALE;
+}
+
+/* --- around it */
+
+static void post_init(struct post *p, const struct rpal_link *link, int id, uint64_t handle)
+{
+	p->area = link->area;
+	p->nr = link->nr;
+	p->first = (uint64_t)id << RPAL_SLOT_SHIFT;
+	p->end = p->first + RPAL_SLOT_SIZE;
+	p->key = rpal_state.key;
+	p->rid = HANDLE_RID(handle);
+	p->fd = HANDLE_FD(handle);
+	p->generation = HANDLE_GEN(handle);
+	memset(p->waiters, 0, sizeof(p->waiters));
+	p->hit = -1;
+	p->nr_channels = 0;
+	p->nr_sets = 0;
+}
+
+static void notify(const struct post *p, int id)
+{
+	struct rpal_notify req = { .size = sizeof(req), .id = id };
+	int i;
+
+	for (i = 0; i < p->nr_channels; i++) {
+		req.number = p->channels[i];
+		rpal_ioctl(RPAL_IOC_NOTIFY, &req);
+	}
+}
+
+/* Through the kernel, for who sleeps there. */
+static void wake_waiters(struct rpal_thr *thr, const struct rpal_link *link, struct post *p, int id)
+{
+	struct rpal_wake req = { .size = sizeof(req) };
+
+	if (rpal_guard(thr, link->pkey, post_news, p))
+		return;
+	while (p->hit >= 0) {
+		req.tid = RPAL_TID(id, p->hit);
+		rpal_ioctl(RPAL_IOC_WAKE, &req);
+		p->waiters[p->hit / 64] &= ~(1ULL << p->hit % 64);
+		p->hit = next_waiter(p, 0);
+	}
+}
+
+/* Call one receiver; if none can be had, leave the news to all that wait. */
+static rpal_delivery_t call_or_tell(struct rpal_thr *thr, const struct rpal_link *link,
+				    struct post *p, int id)
+{
+	int64_t status;
+
+	for (;;) {
+		if (p->hit < 0) {
+			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link->pkey, post_news, p) ||
+			    p->hit < 0)
+				return RPAL_QUEUED;
+		}
+		status = rpal_call_async(thr, link, id, p->hit);
+		if (!status || status == RPAL_CALL_LAZY)
+			return RPAL_DELIVERED;
+		/* It waits for something else, or has died: the others may not. */
+		if (status != -T_MISS)
+			p->waiters[p->hit / 64] &= ~(1ULL << p->hit % 64);
+		p->hit = -1;
+	}
+}
+
+static int write_failed(int64_t ret, int id)
+{
+	switch (ret) {
+	case -ESTALE:
+		return rpal_failf(-RPAL_FDE_OUTDATED,
+				  "service %d has closed this descriptor or taken it out of its epoll "
+				  "instances: get a new handle by rpal_uds_fdmap()",
+				  id);
+	case -EPERM:
+		return rpal_failf(-RPAL_INVAL_SERVICE,
+				  "this queue of service %d belongs to another connection", id);
+	case -EAGAIN:
+		return rpal_failf(-RPAL_QUEUE_PUT_FAILED,
+				  "the queue of service %d is full: wait for EPOLLRPALOUT", id);
+	case -EBUSY:
+		return rpal_fail(-RPAL_INVAL_THREAD,
+				 "a signal handler that has interrupted a call cannot write");
+	}
+	return rpal_failf(-RPAL_ERR_PEER_MEM, "the memory of service %d is not there any more", id);
+}
+
+/* It was full: have oneself told. A reader may have made room before we knew. */
+static void blocked(int id, uint64_t handle)
+{
+	struct channel *ch = events_channel(events_find_peer(id, handle));
+
+	if (!ch)
+		return;
+	__atomic_store_n(&ch->blocked, true, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&ch->q->room, __ATOMIC_SEQ_CST))
+		events_touch(ch);
+}
+
+static void forget_room(int id, uint64_t handle, struct post *p)
+{
+	int fd = events_find_peer(id, handle);
+	struct channel *ch = events_channel(fd);
+
+	if (!ch)
+		return;
+	__atomic_store_n(&ch->q->room, 0, __ATOMIC_SEQ_CST);
+	p->want_out = (uint64_t)rpal_state.id << 32 | (uint32_t)fd;
+}
+
+EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *ptrs, int len,
+			      unsigned int flags, rpal_delivery_t *how)
+{
+	struct rpal_thr *thr = rpal_thr_self();
+	rpal_delivery_t delivery = RPAL_QUEUED;
+	struct rpal_link link;
+	struct post p;
+	int64_t ret;
+
+	if (unlikely(!ptrs || len < 1 || len > RPAL_MAX_WORDS || flags & ~RPAL_WRITE_QUEUE))
+		return rpal_failf(-RPAL_INVALID_ARG, "a message has 1 to %d words",
+				  RPAL_MAX_WORDS);
+	if (unlikely(rpal_link_get(service_id, &link)))
+		return -RPAL_INVAL_SERVICE;
+	if (unlikely(!thr) && rpal_thr_get(RPAL_THREAD_SENDER, &thr))
+		return -RPAL_INVAL_THREAD;
+	post_init(&p, &link, service_id, rpalfd);
+	p.words = ptrs;
+	p.n = len;
+	p.want_out = 0;
+	ret = rpal_guard(thr, link.pkey, post_message, &p);
+	if (unlikely(ret == -EAGAIN)) {
+		/* Once more, and this time it is known whom to tell. */
+		forget_room(service_id, rpalfd, &p);
+		ret = rpal_guard(thr, link.pkey, post_message, &p);
+		if (ret == -EAGAIN)
+			blocked(service_id, rpalfd);
+	}
+	if (unlikely(ret)) {
+		if (ret == -EFAULT && rpal_link_check(service_id, link.key))
+			return rpal_failf(-RPAL_INVAL_SERVICE, "service %d has ended", service_id);
+		return write_failed(ret, service_id);
+	}
+	if (unlikely(flags & RPAL_WRITE_QUEUE || thr->depth >= RPAL_MAX_DEPTH))
+		wake_waiters(thr, &link, &p, service_id);
+	else
+		delivery = call_or_tell(thr, &link, &p, service_id);
+	if (unlikely(p.nr_channels))
+		notify(&p, service_id);
+	if (how)
+		*how = delivery;
+	return len;
+}
+
+EXPORT int rpal_write_ptrs(int service_id, uint64_t rpalfd, int64_t *ptrs, int len)
+{
+	return rpal_write_ptrs_ex(service_id, rpalfd, ptrs, len, 0, NULL);
+}
+
+/* --- reading */
+
+/* Whoever has found the queue full can go on. */
+static void tell_room(uint64_t want_out)
+{
+	int id = want_out >> 32;
+	struct rpal_link link;
+	struct rpal_thr *thr;
+	struct post p;
+
+	if (rpal_link_get(id, &link) || rpal_thr_get(RPAL_THREAD_SENDER, &thr))
+		return;
+	post_init(&p, &link, id, (uint32_t)want_out);
+	if (rpal_guard(thr, link.pkey, post_room, &p))
+		return;
+	wake_waiters(thr, &link, &p, id);
+	notify(&p, id);
+}
+
+EXPORT int rpal_read_ptrs(int fd, int64_t *ptrs, int len)
+{
+	struct channel *ch = events_channel(fd);
+	uint64_t want_out = 0;
+	int n = -1;
+
+	if (!ch || len < 0 || (len && !ptrs))
+		return rpal_failf(-1, "descriptor %d has no queue: rpal_epoll_ctl() with "
+				      "EPOLLRPALIN gives it one",
+				  fd);
+	pthread_mutex_lock(&ch->lock);
+	if (ch->generation && ch->fd == fd) {
+		n = queue_get(ch->q, &ch->reader, ptrs, len);
+		if (n && __atomic_load_n(&ch->q->want_out, __ATOMIC_SEQ_CST))
+			want_out = __atomic_exchange_n(&ch->q->want_out, 0, __ATOMIC_SEQ_CST);
+	}
+	pthread_mutex_unlock(&ch->lock);
+	if (unlikely(want_out))
+		tell_room(want_out);
+	return n;
+}
+
+/* --- the peer's end */
+
+static int map_failed(int err, int id, int fd)
+{
+	switch (err) {
+	case -EAGAIN:
+		return rpal_failf(err,
+				  "service %d is not ready: it has not accepted this connection yet, "
+				  "or not given it to rpal_epoll_ctl() with EPOLLRPALIN",
+				  id);
+	case -ETIMEDOUT:
+		return rpal_failf(err,
+				  "service %d did not get ready in time: it must accept this "
+				  "connection and give it to rpal_epoll_ctl() with EPOLLRPALIN",
+				  id);
+	case -EBADF:
+	case -ENOTSOCK:
+		return rpal_failf(err, "descriptor %d is no socket", fd);
+	case -EPROTONOSUPPORT:
+		return rpal_failf(err, "descriptor %d is no Unix stream or seqpacket socket", fd);
+	case -ENOTCONN:
+		return rpal_failf(err, "socket %d is not connected", fd);
+	case -EREMOTE:
+		return rpal_failf(err,
+				  "the other end of socket %d is not open in service %d: it was "
+				  "passed on, or the id is another one's",
+				  fd, id);
+	case -ENOTUNIQ:
+		return rpal_failf(err,
+				  "the other end of socket %d has been duplicated in service %d: it "
+				  "must have one descriptor",
+				  fd, id);
+	}
+	return rpal_failf(err, "the other end of socket %d is not found: %s", fd, strerror(-err));
+}
+
+/* Once. 0 or a negative errno, -EAGAIN if it may come. */
+static int map(int id, int fd, uint64_t *handle)
+{
+	struct rpal_peer_fd req = { .size = sizeof(req), .id = id, .fd = fd };
+	struct rpal_link link;
+	struct rpal_thr *thr;
+	struct post p;
+	int64_t ret;
+
+	ret = rpal_link_get(id, &link);
+	if (!ret)
+		ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
+	if (!ret)
+		ret = rpal_ioctl(RPAL_IOC_PEER_FD, &req);
+	if (ret)
+		return ret;
+	post_init(&p, &link, id, (uint32_t)req.peer_fd);
+	ret = rpal_guard(thr, link.pkey, post_lookup, &p);
+	if (ret == -EFAULT)
+		return rpal_link_check(id, link.key) ? -EPIPE : -EAGAIN;
+	if (ret)
+		return ret == -ESTALE ? -EAGAIN : ret;
+	*handle = HANDLE(p.generation, p.rid, p.fd);
+	return 0;
+}
+
+EXPORT int rpal_uds_fdmap_timeout(uint64_t sid_fd, uint64_t *rpalfd, int timeout_ms)
+{
+	struct timespec step = { .tv_nsec = 1000000 };
+	int id = sid_fd >> 32, fd = (uint32_t)sid_fd, ret, waited;
+
+	if (!rpalfd)
+		return rpal_fail(-EINVAL, "a place for the handle is needed");
+	for (waited = 0;; waited++) {
+		ret = map(id, fd, rpalfd);
+		if (ret != -EAGAIN || (timeout_ms >= 0 && waited >= timeout_ms))
+			break;
+		/* The peer's program is still on its way; nothing tells when it is there. */
+		nanosleep(&step, NULL);
+	}
+	if (ret == -EAGAIN && timeout_ms)
+		ret = -ETIMEDOUT;
+	if (ret)
+		return map_failed(ret, id, fd);
+	events_set_peer(fd, id, *rpalfd);
+	return 0;
+}
+
+EXPORT status_t rpal_uds_fdmap(uint64_t sid_fd, uint64_t *rpalfd)
+{
+	return rpal_uds_fdmap_timeout(sid_fd, rpalfd, 2000) ? RPAL_FAILURE : RPAL_SUCCESS;
+}
+
+EXPORT int rpal_get_peer_rid(uint64_t sid_fd)
+{
+	uint64_t handle;
+
+	return rpal_uds_fdmap_timeout(sid_fd, &handle, 0) ? -1 : HANDLE_RID(handle);
+}
+
+/* --- touching a peer's memory */
+
+struct access {
+	access_fn fn;
+	va_list *args;
+	int ret;
+};
+
+static int64_t do_access(void *arg)
+{
+	struct access *a = arg;
+
+	a->ret = a->fn(*a->args);
+	return 0;
+}
+
+EXPORT status_t rpal_read_access_safety(access_fn fn, int *ret, ...)
+{
+	struct access a = { .fn = fn };
+	struct rpal_thr *thr;
+	va_list args;
+	int64_t err;
+
+	if (!fn)
+		return rpal_fail(RPAL_FAILURE, "a function is needed");
+	if (rpal_thr_get(RPAL_THREAD_SENDER, &thr))
+		return RPAL_FAILURE;
+	va_start(args, ret);
+	a.args = &args;
+	err = rpal_state.tramp->guard(thr->block, do_access, &a,
+				      rpal_state.pkeys ? rpal_pkru_read() : 0);
+	va_end(args);
+	if (err == -EBUSY)
+		return rpal_fail(RPAL_FAILURE, "a signal handler that has interrupted a call cannot "
+					       "touch memory of peers");
+	if (err)
+		return rpal_fail(RPAL_FAILURE, "memory of a peer is not there any more");
+	if (ret)
+		*ret = a.ret;
+	return RPAL_SUCCESS;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * Queues of words, into which threads of one other process write.
+ *
+ * A writer may be killed at any instruction. It first claims as many places as
+ * its message has words, fills and chains them, and then makes the whole message
+ * the newest of the queue: each of the two is one compare-and-swap, before the
+ * second nobody sees anything of it, and nobody ever waits for anybody. The
+ * reader takes all messages away at once and turns their order round. Places
+ * that a dead writer has claimed are lost, to a queue whose peer is dead.
+ *
+ * Both words that are swapped carry the queue's generation: what a writer has
+ * begun with a queue that was retired since cannot be finished.
+ */
+#ifndef _RPAL_QUEUE_H
+#define _RPAL_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define QUEUE_PLACES   32
+#define WATCHERS       4 /* epoll sets in which one descriptor can be */
+
+/* In the low half of inbox: nothing there, else 1 + the newest message's first. */
+#define QUEUE_NONE 0
+
+/**
+ * struct queue_watcher - an epoll set that is to hear of it
+ * @set:	address of its struct ready_set; 0: unused
+ * @index:	of the descriptor's bit in it
+ */
+struct queue_watcher {
+	uint64_t set;
+	uint32_t index;
+	uint32_t pad;
+};
+
+/**
+ * struct queue - the part of a queue that peers read and write
+ * @used:	generation in bits 63..32, places in use below
+ * @inbox:	generation in bits 63..32, newest message below
+ * @peer_key:	key of the service that writes; 0 until it has begun to
+ * @want_out:	RPAL words of who has found it full: see message.c; 0: nobody
+ * @room:	the peer's queue, which was full, has room
+ * @rid:	index of the receiver that has added it
+ * @fd:		own descriptor
+ * @next:	the place of a message's next word, QUEUE_PLACES at its end
+ * @prev:	of a message's first word: the message before it, as in inbox
+ * @words:	the words
+ * @watchers:	who is to hear of messages
+ */
+struct queue {
+	uint64_t used;
+	uint64_t inbox;
+	uint64_t peer_key;
+	uint64_t want_out;
+	uint32_t room;
+	uint32_t rid;
+	uint32_t fd;
+	uint32_t pad;
+	struct queue_watcher watchers[WATCHERS];
+	uint8_t next[QUEUE_PLACES];
+	uint8_t prev[QUEUE_PLACES];
+	int64_t words[QUEUE_PLACES];
+};
+
+/**
+ * struct queue_reader - the owner's part
+ * @order:	places in the order in which they are to be read
+ * @head:	first of them
+ * @count:	how many
+ */
+struct queue_reader {
+	uint8_t order[QUEUE_PLACES];
+	unsigned int head;
+	unsigned int count;
+};
+
+static inline uint32_t queue_generation(uint64_t word)
+{
+	return word >> 32;
+}
+
+/* Empty, of a generation that is not 0. By the owner, when no writer knows it. */
+void queue_open(struct queue *q, struct queue_reader *r, uint32_t generation);
+
+/*
+ * No writer can put anything in any more. True if one had begun: then the memory
+ * must not be used again while that one may be alive.
+ */
+bool queue_retire(struct queue *q, struct queue_reader *r);
+
+/*
+ * A message of 1 .. QUEUE_PLACES words. 0, -EAGAIN (not that much room) or
+ * -ESTALE (another generation). By writers, at any time.
+ */
+int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsigned int n);
+
+/* Is there room for that many words? */
+bool queue_has_room(struct queue *q, unsigned int n);
+
+/* Up to n words; how many there were. By the owner, one thread at a time. */
+unsigned int queue_get(struct queue *q, struct queue_reader *r, int64_t *words, unsigned int n);
+
+/* Is there anything to get? By the owner. */
+bool queue_is_empty(const struct queue *q, const struct queue_reader *r);
+
+#endif /* _RPAL_QUEUE_H */

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* What of an epoll set is ready; see ready.h. */
+#include "ready.h"
+
+#define BIT(n) (1ULL << ((n) % 64))
+
+/*
+ * Looking first is cheaper than to write what is there already. It is enough:
+ * the owner clears a bit before it looks at what that stands for.
+ */
+static void set_bit(uint64_t *word, uint32_t n)
+{
+	if (!(__atomic_load_n(word, __ATOMIC_SEQ_CST) & BIT(n)))
+		__atomic_fetch_or(word, BIT(n), __ATOMIC_SEQ_CST);
+}
+
+/* From below, and each of them: who set the lower ones may never have come here. */
+void ready_mark(struct ready_set *set, uint32_t index)
+{
+	index %= READY_BITS;
+	set_bit(&set->low[index / 64], index);
+	set_bit(&set->mid[index / 64 / 64], index / 64);
+	set_bit(&set->top, index / 64 / 64);
+}
+
+/* The lowest bit from n on, in a word; 64 if there is none. */
+static unsigned int next_bit(uint64_t word, unsigned int n)
+{
+	if (n < 64)
+		word &= ~0ULL << n;
+	return n < 64 && word ? (unsigned int)__builtin_ctzll(word) : 64;
+}
+
+/*
+ * There is nothing below any more: clear the bit above, and set it again if
+ * something has come meanwhile.
+ */
+static void clear_above(uint64_t *above, uint32_t n, const uint64_t *below)
+{
+	__atomic_fetch_and(above, ~BIT(n), __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(below, __ATOMIC_SEQ_CST))
+		set_bit(above, n);
+}
+
+/* The first word of low from w on that has a bit from n on; -1. */
+static int find(struct ready_set *set, uint32_t w, unsigned int n)
+{
+	uint32_t m = w / 64;
+
+	for (; m < READY_BITS / 64 / 64; m++, w = m * 64, n = 0) {
+		uint64_t mid;
+		unsigned int i = w % 64;
+
+		if (!(__atomic_load_n(&set->top, __ATOMIC_SEQ_CST) & BIT(m)))
+			continue;
+		mid = __atomic_load_n(&set->mid[m], __ATOMIC_SEQ_CST);
+		if (!mid)
+			clear_above(&set->top, m, &set->mid[m]);
+		while ((i = next_bit(mid, i)) < 64) {
+			uint64_t low = __atomic_load_n(&set->low[m * 64 + i], __ATOMIC_SEQ_CST);
+
+			if (!low)
+				clear_above(&set->mid[m], i, &set->low[m * 64 + i]);
+			else if (next_bit(low, m * 64 + i == w ? n : 0) < 64)
+				return m * 64 + i;
+			i++;
+		}
+	}
+	return -1;
+}
+
+int ready_take(struct ready_set *set, uint32_t *from)
+{
+	uint32_t start = *from;
+	unsigned int bit;
+	uint64_t low;
+	int w;
+
+	while (start < READY_BITS) {
+		w = find(set, start / 64, start % 64);
+		if (w < 0)
+			return -1;
+		if ((uint32_t)w != start / 64)
+			start = w * 64;
+		low = __atomic_load_n(&set->low[w], __ATOMIC_SEQ_CST);
+		bit = next_bit(low, start % 64);
+		if (bit < 64 && __atomic_fetch_and(&set->low[w], ~BIT(bit), __ATOMIC_SEQ_CST) &
+					BIT(bit)) {
+			if (low == BIT(bit))
+				clear_above(&set->mid[w / 64], w, &set->low[w]);
+			if (!__atomic_load_n(&set->mid[w / 64], __ATOMIC_SEQ_CST))
+				clear_above(&set->top, w / 64, &set->mid[w / 64]);
+			*from = w * 64 + bit + 1;
+			return w * 64 + bit;
+		}
+	}
+	return -1;
+}
