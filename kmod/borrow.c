@@ -28,6 +28,12 @@ struct chain {
 	int top;
 };
 
+/* When a chain is handed over: who gets its context, whose call is answered. */
+struct delivery {
+	bool filled[RPAL_MAX_DEPTH + 1];
+	bool async[RPAL_MAX_DEPTH + 1];
+};
+
 static bool ip_within(unsigned long ip, u64 start, u64 end)
 {
 	return ip - start < end - start;
@@ -283,22 +289,42 @@ static void end_dead(struct chain *chain, struct ending *ending)
 
 /* -------------------------------------------------------------- hand over */
 
-/* Now it is this thread that waits for an answer. */
-static void begin_lazy(struct rpal_tcb *t)
+/*
+ * Now it is this thread that waits for an answer, or that has ended its call.
+ * With its lock held.
+ */
+static void begin_lazy_locked(struct rpal_tcb *t, bool async)
 {
-	raw_spin_lock(&t->lock);
+	if (async) {
+		WRITE_ONCE(t->block->callee, 0);
+		return;
+	}
 	t->answered = false;
 	t->lazy = true;
+}
+
+static void begin_lazy(struct rpal_tcb *t, bool async)
+{
+	raw_spin_lock(&t->lock);
+	begin_lazy_locked(t, async);
 	raw_spin_unlock(&t->lock);
+}
+
+/* The callee takes no context. */
+static void refuse(struct rpal_tcb *caller, bool async)
+{
+	if (!async)
+		rpal_thread_answer(caller, -EPIPE, 0);
 }
 
 /*
  * Fill one thread's mailbox. The top one gets the live context; one in the
  * middle its own, waiting for the answer to its call. False: it takes none.
  */
-static bool fill_mail(struct chain *chain, int i,
+static bool fill_mail(struct chain *chain, int i, const struct delivery *d,
 		      const struct rpal_context *live)
 {
+	bool unanswered = d->async[i - 1];
 	struct rpal_tcb *caller = chain->thread[i - 1];
 	struct rpal_tcb *t = chain->thread[i];
 	struct rpal_context *mail = &t->mail;
@@ -309,14 +335,14 @@ static bool fill_mail(struct chain *chain, int i,
 		raw_spin_unlock(&t->lock);
 		rpal_thread_drop(t);
 		rpal_thread_wake(t);
-		rpal_thread_answer(caller, -EPIPE, 0);
+		refuse(caller, unanswered);
 		return false;
 	}
 	if (t->full) {
 		/* Forged: two tasks claim to run it at a time. */
 		raw_spin_unlock(&t->lock);
 		rpal_count(RPAL_STAT_FORGED);
-		rpal_thread_answer(caller, -EPIPE, 0);
+		refuse(caller, unanswered);
 		return false;
 	}
 	t->full = true;
@@ -325,8 +351,7 @@ static bool fill_mail(struct chain *chain, int i,
 		rpal_context_from_block(mail, t, t->space->ranges.lazy_ip,
 					RPAL_CALL_LAZY, 0);
 		rpal_context_fpu_from_block(mail->fpu, t);
-		t->answered = false;
-		t->lazy = true;
+		begin_lazy_locked(t, d->async[i]);
 	} else {
 		mail->regs = live->regs;
 		mail->fsbase = live->fsbase;
@@ -336,7 +361,8 @@ static bool fill_mail(struct chain *chain, int i,
 		mail->error_code = live->error_code;
 	}
 	/* A dead caller's last reference may just have gone. */
-	if (!READ_ONCE(caller->dead) && refcount_inc_not_zero(&caller->ref))
+	if (!unanswered && !READ_ONCE(caller->dead) &&
+	    refcount_inc_not_zero(&caller->ref))
 		t->lazy_caller = caller;
 	WRITE_ONCE(t->block->word, RPAL_ST_LAZY);
 	raw_spin_unlock(&t->lock);
@@ -350,27 +376,33 @@ static bool fill_mail(struct chain *chain, int i,
  * filled before any may run, for one that ran while a word above it still says
  * CALL would look like a borrower.
  */
-static void hand_out(struct chain *chain, const struct rpal_context *live,
-		     struct kernel_siginfo *trap)
+static enum rpal_outcome hand_out(struct chain *chain,
+				  const struct rpal_context *live,
+				  struct kernel_siginfo *trap)
 {
 	struct rpal_tcb *top = chain->thread[chain->top];
-	bool filled[RPAL_MAX_DEPTH + 1];
+	struct delivery d = {};
 	int i;
 
-	begin_lazy(chain->thread[0]);
+	/* Once: user space may change its mind, but then it is too late. */
+	for (i = 0; i < chain->top; i++)
+		d.async[i] = READ_ONCE(chain->thread[i]->block->flags) &
+			     RPAL_BLOCK_ASYNC;
+	begin_lazy(chain->thread[0], d.async[0]);
 	for (i = 1; i <= chain->top; i++)
-		filled[i] = fill_mail(chain, i, live);
+		d.filled[i] = fill_mail(chain, i, &d, live);
 	/* Before it may run: the signal is to find it behind the trap. */
-	if (trap && filled[chain->top])
+	if (trap && d.filled[chain->top])
 		send_sig_info(trap->si_signo, trap, top->task);
 	for (i = 1; i <= chain->top; i++) {
 		struct rpal_tcb *t = chain->thread[i];
 
-		if (filled[i])
+		if (d.filled[i])
 			/* With all that is in its mailbox. */
 			smp_store_release(&t->have_context, true);
 		rpal_thread_wake(t);
 	}
+	return d.async[0] ? RPAL_SENT : RPAL_HANDED;
 }
 
 /*
@@ -419,10 +451,10 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 				   enum rpal_reason why,
 				   struct kernel_siginfo *trap)
 {
+	enum rpal_outcome outcome = RPAL_RESTORED;
 	struct ending ending = {};
 	struct rpal_context live;
 	struct chain chain;
-	bool hand;
 
 	walk(self, &chain);
 	if (!chain.top && !READ_ONCE(self->block->callee))
@@ -444,12 +476,11 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 	} else {
 		rpal_context_live(&live, regs, why == RPAL_WHY_SYSCALL, trap);
 	}
-	hand = must_hand(&chain, why, &ending);
 
 	kernel_fpu_begin();
 	if (ending.home)
 		rpal_context_fpu_own(ending.home);
-	if (hand) {
+	if (must_hand(&chain, why, &ending)) {
 		trace_rpal_lazy_switch(why, task_pid_nr(current),
 				       task_pid_nr(chain.thread[chain.top]->task),
 				       chain.top, live.regs.ip);
@@ -457,7 +488,7 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 			trace_rpal_recovery(task_pid_nr(current),
 					    task_pid_nr(chain.thread[chain.top]->task),
 					    live.regs.ip);
-		hand_out(&chain, &live, ending.home ? NULL : trap);
+		outcome = hand_out(&chain, &live, ending.home ? NULL : trap);
 		rpal_context_from_block(&live, self, self->space->ranges.lazy_ip,
 					RPAL_CALL_LAZY, 0);
 		rpal_context_fpu_own(self);
@@ -465,7 +496,7 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 	}
 	kernel_fpu_end();
 	rpal_context_enter(&live);
-	return hand ? RPAL_HANDED : RPAL_RESTORED;
+	return outcome;
 }
 
 /**

@@ -17,8 +17,8 @@
 
 /*
  * In place of syscall_user_dispatch(), for a task that runs another thread's
- * context: the system call is made again by that thread's own task, and this
- * one has, instead of it, the answer to its call.
+ * context: the system call is made again by that thread's own task. This one
+ * has, instead of it, the answer to its call, or goes on at once if it wants none.
  */
 static bool dispatch_borrowed(struct pt_regs *regs)
 {

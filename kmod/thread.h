@@ -186,6 +186,7 @@ enum rpal_outcome {
 	RPAL_OWN,		/* the task runs its own context */
 	RPAL_RESTORED,		/* an own or borrowed context was restored */
 	RPAL_HANDED,		/* the receiver has it; this task waits for the answer */
+	RPAL_SENT,		/* the receiver has it; no answer is due */
 };
 
 bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs);

@@ -150,6 +150,7 @@ enum step {
  * @t:		the current thread
  * @file:	pollable file or NULL
  * @poll:	its wait queues
+ * @news:	news in the block end the wait, too
  * @expires:	when to give up, KTIME_MAX for never
  * @expired:	that was so, but a caller runs our context: it will wake us
  * @mode:	how to sleep
@@ -161,6 +162,7 @@ struct waiter {
 	struct rpal_tcb *t;
 	struct file *file;
 	struct poll_wqueues poll;
+	bool news;
 	ktime_t expires;
 	bool expired;
 	unsigned int mode;
@@ -266,6 +268,12 @@ static enum step buried(struct waiter *w)
 	return fatal_signal_pending(current) ? go_home(w, -EINTR) : STEP_SLEEP;
 }
 
+/* A peer, which may write anything there, has something for us to look at. */
+static bool has_news(struct waiter *w)
+{
+	return w->news && READ_ONCE(w->t->block->news);
+}
+
 static enum step look(struct waiter *w, bool event)
 {
 	struct rpal_tcb *t = w->t;
@@ -285,6 +293,8 @@ static enum step look(struct waiter *w, bool event)
 		return interrupted(w, true, -EINTR);
 	if (event)
 		return interrupted(w, false, RPAL_WAITED_EVENT);
+	if (has_news(w))
+		return interrupted(w, false, RPAL_WAITED_NEWS);
 	if (w->expired)
 		return interrupted(w, false, RPAL_WAITED_TIMEOUT);
 	word = READ_ONCE(t->block->word);
@@ -329,7 +339,11 @@ static void nap(struct waiter *w, bool event)
 		schedule_hrtimeout(until == KTIME_MAX ? NULL : &until,
 				   HRTIMER_MODE_ABS);
 	__set_current_state(TASK_RUNNING);
-	WRITE_ONCE(t->woken, false);
+	/*
+	 * Then look again: who sets news before it wakes us must not have both
+	 * overlooked.
+	 */
+	smp_store_mb(t->woken, false);
 	if (w->file)
 		smp_store_mb(w->poll.triggered, 0);	/* then poll again */
 }
@@ -362,8 +376,12 @@ static void park(struct rpal_tcb *t, bool reply)
 		swap(caller, t->lazy_caller);
 	t->in_wait = true;
 	t->woken = false;
+	/*
+	 * Callable. A peer sets news and then looks at the word, we set the word
+	 * and then look for news: one of us sees the other.
+	 */
 	if (!t->dead)
-		smp_store_release(&t->block->word, RPAL_ST_WAIT); /* callable */
+		smp_store_mb(t->block->word, RPAL_ST_WAIT);
 	raw_spin_unlock(&t->lock);
 	/* Parked before the caller wakes: it may call again at once. */
 	if (caller) {
@@ -402,8 +420,10 @@ static int wait_in_call(struct waiter *w, bool reply)
 
 static int check_wait(const struct rpal_wait *wait)
 {
-	if ((wait->flags & ~RPAL_WAIT_REPLY) || wait->reserved ||
-	    wait->fd < -1 || wait->timeout_ns < -1)
+	u32 known = RPAL_WAIT_REPLY | RPAL_WAIT_NEWS;
+
+	if ((wait->flags & ~known) || wait->reserved || wait->fd < -1 ||
+	    wait->timeout_ns < -1)
 		return -EINVAL;
 	return 0;
 }
@@ -425,6 +445,7 @@ static int wait_with(struct waiter *w, const struct rpal_wait *wait)
 	/* A call of its own is still open, or an answer is still due. */
 	if (t->lazy || (!reply && t->lazy_caller))
 		return -EINVAL;
+	w->news = wait->flags & RPAL_WAIT_NEWS;
 	w->expires = expiry(wait->timeout_ns);
 	if (wait->fd >= 0) {
 		w->file = fget(wait->fd);

@@ -51,6 +51,7 @@
 #define I_RET_PKRU	32
 #define I_PKRU		36
 #define I_DEV		40
+#define I_FLAGS		44
 #define I_WAIT		48
 #define I_WAIT_FLAGS	52
 

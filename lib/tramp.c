@@ -51,6 +51,7 @@ SAME(tramp_in, caller, I_CALLER);
 SAME(tramp_in, ret_pkru, I_RET_PKRU);
 SAME(tramp_in, pkru, I_PKRU);
 SAME(tramp_in, dev, I_DEV);
+SAME(tramp_in, flags, I_FLAGS);
 SAME(tramp_in, wait, I_WAIT);
 SAME(tramp_in, wait.flags, I_WAIT_FLAGS);
 

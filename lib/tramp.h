@@ -48,6 +48,8 @@ struct tramp_call {
  * @ret_pkru:	rights with which the caller's block can be read
  * @pkru:	own rights outside of calls
  * @dev:	file descriptor of /dev/rpal
+ * @flags:	RPAL_WAIT_*, passed whenever it waits. Answered in user mode, it is
+ *		still in the wait in which it was called, with the flags of that
  * @wait:	argument of RPAL_IOC_WAIT
  */
 struct tramp_in {
@@ -58,7 +60,7 @@ struct tramp_in {
 	uint32_t ret_pkru;
 	uint32_t pkru;
 	int32_t dev;
-	uint32_t pad;
+	uint32_t flags;
 	struct rpal_wait wait;
 };
 

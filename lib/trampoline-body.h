@@ -341,7 +341,8 @@ F(wait):
 	F(save) F(called)
 	F(save_pkru)
 	mov	%eax, I_PKRU(%rbx)
-	movl	$0, I_WAIT_FLAGS(%rbx)
+	mov	I_FLAGS(%rbx), %eax
+	mov	%eax, I_WAIT_FLAGS(%rbx)
 F(sleep):
 	mov	I_DEV(%rbx), %edi
 	mov	$IOC_WAIT, %esi
@@ -433,7 +434,9 @@ F(leave_end):
 F(reply_slow):
 	mov	%r8, B_STATUS(%r11)
 	mov	%r9, B_RESULT(%r11)
-	movl	$W_REPLY, I_WAIT_FLAGS(%rbx)
+	mov	I_FLAGS(%rbx), %eax
+	or	$W_REPLY, %eax
+	mov	%eax, I_WAIT_FLAGS(%rbx)
 	jmp	F(sleep)
 	.cfi_endproc
 	.size	F(reply), . - F(reply)

@@ -511,6 +511,9 @@ START_TEST(wait_ends)
 	ck_assert_int_eq(k.rax, -EINTR);
 	ck_assert_uint_eq(k.bad, 0);
 	ck_assert_uint_eq(test_ioctl_flags, 0);
+	in.flags = RPAL_WAIT_NEWS;
+	checked(&k);
+	ck_assert_uint_eq(test_ioctl_flags, RPAL_WAIT_NEWS);
 }
 END_TEST
 
@@ -532,6 +535,9 @@ START_TEST(reply_by_kernel)
 	ck_assert_uint_eq(test_ioctl_flags, RPAL_WAIT_REPLY);
 	ck_assert_int_eq(blocks[0].status, -5);
 	ck_assert_int_eq(blocks[0].result, 6);
+	in.flags = RPAL_WAIT_NEWS;
+	checked(&k);
+	ck_assert_uint_eq(test_ioctl_flags, RPAL_WAIT_REPLY | RPAL_WAIT_NEWS);
 }
 END_TEST
 
