@@ -209,6 +209,15 @@ EXPORT int rpal_exchange(int sock, int timeout_ms)
 	return exchange(sock, deadline(timeout_ms));
 }
 
+EXPORT int rpal_offered(int sock)
+{
+	struct hello its;
+
+	return rpal_up() &&
+	       recv(sock, &its, sizeof(its), MSG_PEEK | MSG_DONTWAIT) == sizeof(its) &&
+	       !memcmp(its.magic, "RPAL", sizeof(its.magic));
+}
+
 /* --- sockets with a name */
 
 static int make_addr(const char *path, struct sockaddr_un *addr, socklen_t *len)

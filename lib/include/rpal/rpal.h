@@ -308,6 +308,18 @@ int rpal_connect(const char *path, int timeout_ms, int *sock);
  */
 int rpal_exchange(int sock, int timeout_ms);
 
+/**
+ * rpal_offered - does the other end of a socket begin with rpal_exchange()?
+ * @sock: a connected socket
+ *
+ * Looks at what has arrived there and takes nothing away. So a server can serve
+ * programs with RPAL and without at one socket: when a new connection has input
+ * for the first time, it asks.
+ *
+ * Return: 1: yes, call rpal_exchange(); 0: no, or nothing has arrived yet.
+ */
+int rpal_offered(int sock);
+
 /* ------------------------------------------------------------ direct calls */
 
 #define RPAL_MAX_PROCEDURES 1024
