@@ -89,8 +89,25 @@ static void walk(struct rpal_tcb *t, struct chain *chain)
 /* In a call as far as its block says, and its own code is not what runs. */
 static bool is_lost(struct rpal_tcb *t, struct pt_regs *regs)
 {
-	return READ_ONCE(t->block->callee) && !t->lazy &&
+	u32 tid = READ_ONCE(t->block->callee);
+
+	return tid && tid != RPAL_TID_GUARD && !t->lazy &&
 	       !rpal_in_slot(t->space, regs->ip, 1);
+}
+
+/*
+ * Has a thread whose own code runs set a recovery point for a fault there? For
+ * memory of other services, whether they still exist or not; not for pointers to
+ * nowhere.
+ */
+static bool is_guarded(struct rpal_tcb *t, struct pt_regs *regs,
+		       unsigned long addr)
+{
+	unsigned long slot = addr >> RPAL_SLOT_SHIFT;
+
+	return READ_ONCE(t->block->callee) == RPAL_TID_GUARD && !t->lazy &&
+	       slot && slot < RPAL_NR_SLOTS && slot != t->space->slot &&
+	       rpal_in_slot(t->space, regs->ip, 1);
 }
 
 /**
@@ -126,7 +143,8 @@ bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs)
 {
 	if (READ_ONCE(t->in_wait) || t->lazy || !READ_ONCE(t->block->callee))
 		return false;
-	return callee_of(t) || in_own_trampoline(t, regs) || is_lost(t, regs);
+	return callee_of(t) || in_own_trampoline(t, regs) || is_lost(t, regs) ||
+	       is_guarded(t, regs, t->faulted);
 }
 
 /**
@@ -195,6 +213,7 @@ enum rpal_ending {
 	RPAL_END_FINISHED,
 	RPAL_END_LOST,
 	RPAL_END_DEAD_RECEIVER,
+	RPAL_END_GUARDED,
 };
 
 static void end_with(struct ending *ending, struct rpal_tcb *home,
@@ -207,6 +226,7 @@ static void end_with(struct ending *ending, struct rpal_tcb *home,
 		[RPAL_END_FINISHED]		= RPAL_STAT_FINISHED,
 		[RPAL_END_LOST]			= RPAL_STAT_LOST,
 		[RPAL_END_DEAD_RECEIVER]	= RPAL_STAT_DEAD_RECEIVER,
+		[RPAL_END_GUARDED]		= RPAL_STAT_GUARDED,
 	};
 
 	ending->home = home;
@@ -274,6 +294,42 @@ static void end_unclaimed(struct chain *chain, struct pt_regs *regs,
 	} else if (is_lost(t, regs)) {
 		end_with(ending, t, RPAL_END_LOST, -EPIPE, 0);
 	}
+}
+
+/* Does a signal tell of an address that could not be accessed? */
+static bool is_access(const struct kernel_siginfo *info)
+{
+	return info && (info->si_signo == SIGSEGV || info->si_signo == SIGBUS) &&
+	       info->si_code > 0 && info->si_code < SI_KERNEL;
+}
+
+/*
+ * Is the fault of the thread on top one on its own task, too? The current one
+ * need not be linked with everybody with whom that one is.
+ */
+static bool is_final(const struct chain *chain, unsigned long addr)
+{
+	const struct rpal_space *self = chain->thread[0]->space;
+	const struct rpal_space *space = chain->thread[chain->top]->space;
+	unsigned long slot = addr >> RPAL_SLOT_SHIFT;
+
+	return self->slot == slot || test_bit(slot, self->peers) ||
+	       !test_bit(slot, space->peers);
+}
+
+/* A fault for which there is a recovery point. */
+static void end_guarded(struct chain *chain, struct pt_regs *regs,
+			const struct kernel_siginfo *info,
+			struct ending *ending)
+{
+	struct rpal_tcb *t = chain->thread[chain->top];
+	unsigned long addr;
+
+	if (!is_access(info))
+		return;
+	addr = (unsigned long)info->si_addr;
+	if (is_guarded(t, regs, addr) && is_final(chain, addr))
+		end_with(ending, t, RPAL_END_GUARDED, -EFAULT, 0);
 }
 
 /* Receivers on top that have died: their callers go on without them. */
@@ -449,8 +505,10 @@ static void account_calls(struct chain *chain)
 
 static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 				   enum rpal_reason why,
-				   struct kernel_siginfo *trap)
+				   struct kernel_siginfo *info)
 {
+	/* What has done its work and will not come again when the receiver goes on. */
+	bool trap = info && info->si_signo == SIGTRAP;
 	enum rpal_outcome outcome = RPAL_RESTORED;
 	struct ending ending = {};
 	struct rpal_context live;
@@ -464,6 +522,8 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 		end_claimed(&chain, regs, &ending);
 	if (!ending.home && !rpal_debug_no_restart)
 		end_unclaimed(&chain, regs, why, &ending);
+	if (!ending.home && !rpal_debug_no_restart)
+		end_guarded(&chain, regs, info, &ending);
 	end_dead(&chain, &ending);
 	if (!ending.home && !chain.top)
 		return RPAL_OWN;
@@ -488,7 +548,8 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 			trace_rpal_recovery(task_pid_nr(current),
 					    task_pid_nr(chain.thread[chain.top]->task),
 					    live.regs.ip);
-		outcome = hand_out(&chain, &live, ending.home ? NULL : trap);
+		outcome = hand_out(&chain, &live,
+				   trap && !ending.home ? info : NULL);
 		rpal_context_from_block(&live, self, self->space->ranges.lazy_ip,
 					RPAL_CALL_LAZY, 0);
 		rpal_context_fpu_own(self);
@@ -503,19 +564,20 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
  * rpal_hand_over() - the current task must be itself again
  * @regs:	its user registers
  * @why:	what it entered the kernel for
- * @trap:	for a fault that has done its work and will not come again when
- *		the receiver goes on: the signal that it is to get; else NULL
+ * @info:	for a fault: the signal that the kernel is about to force, which
+ *		a receiver gets if the fault does not come again; else NULL
  *
  * If the task runs the context of a receiver, that receiver's task gets it and
  * the current one gets its own back. A call that was caught inside a
- * trampoline is taken back or finished first.
+ * trampoline is taken back or finished first. A fault on another service's
+ * memory leads to the recovery point, if one was set.
  *
  * Context: the task itself, on its way into or out of the kernel; does not
  * sleep.
  * Return: what became of it.
  */
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
-				 struct kernel_siginfo *trap)
+				 struct kernel_siginfo *info)
 {
 	enum rpal_outcome outcome = RPAL_OWN;
 	struct rpal_tcb *self;
@@ -526,7 +588,7 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 	self = rpal_thread_current();
 	/* In our wait, the own context is lent: what is above is not here. */
 	if (self && !READ_ONCE(self->in_wait))
-		outcome = hand_over(self, regs, why, trap);
+		outcome = hand_over(self, regs, why, info);
 	rcu_read_unlock();
 	return outcome;
 }

@@ -156,7 +156,6 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 {
 	struct pt_regs *regs = rpal_fregs(fregs);
 	struct kernel_siginfo *info = (struct kernel_siginfo *)regs->di;
-	struct kernel_siginfo *trap;
 
 	if (!rpal_maybe_ours() || (struct task_struct *)regs->si != current)
 		return;
@@ -165,8 +164,7 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 			rpal_divert(fregs, parent_ip, fault_handed_over);
 		return;
 	}
-	trap = info->si_signo == SIGTRAP ? info : NULL;
-	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, trap) != RPAL_OWN)
+	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, info) != RPAL_OWN)
 		rpal_divert(fregs, parent_ip, fault_handed_over);
 }
 

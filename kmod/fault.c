@@ -15,8 +15,8 @@
 #include <asm/trap_pf.h>
 
 #include "hook.h"
-#include "rpal.h"
 #include "sym.h"
+#include "thread.h"
 
 enum verdict {
 	UNRESOLVED,		/* as if we were not here */
@@ -146,26 +146,39 @@ static enum verdict resolve(struct pt_regs *regs, unsigned long error_code,
 	return verdict;
 }
 
+/* The kernel asks whether it may write of a fault without saying where it was. */
+static void note_address(unsigned long address)
+{
+	struct rpal_tcb *t;
+
+	rcu_read_lock();
+	t = rpal_thread_current();
+	if (t)
+		t->faulted = address;
+	rcu_read_unlock();
+}
+
 /* In place of bad_area_nosemaphore(), for addresses in a slot not our own. */
 static void bad_area(struct pt_regs *regs, unsigned long error_code,
 		     unsigned long address)
 {
 	u32 pkey = 0;
+	enum verdict verdict = resolve(regs, error_code, address, &pkey);
 
-	switch (resolve(regs, error_code, address, &pkey)) {
-	case RESOLVED:
+	if (verdict == RESOLVED)
 		return;
+	note_address(address);
+	switch (verdict) {
 	case DENIED:
 		rpal_count(RPAL_STAT_FAULTS_DENIED);
 		rpal_k___bad_area_nosemaphore(regs, error_code, address, pkey,
 					      SEGV_PKUERR);
 		break;
-	case UNRESOLVED:
+	default:
 		rpal_count(RPAL_STAT_FAULTS_BAD);
 		rpal_k_bad_area_nosemaphore(regs, error_code, address);
-		break;
 	}
-	barrier();
+	note_address(0);
 }
 
 /* bad_area_nosemaphore(regs, error_code, address) */

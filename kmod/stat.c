@@ -37,6 +37,7 @@ static const char * const stat_names[RPAL_NR_STATS] = {
 	[RPAL_STAT_FINISHED]		= "calls_finished",
 	[RPAL_STAT_LOST]		= "calls_lost",
 	[RPAL_STAT_DEAD_RECEIVER]	= "calls_receiver_died",
+	[RPAL_STAT_GUARDED]		= "guards_recovered",
 	[RPAL_STAT_WAITS]		= "receiver_waits",
 	[RPAL_STAT_KICKS]		= "kicks",
 	[RPAL_STAT_FORGED]		= "words_forged",

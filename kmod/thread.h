@@ -68,6 +68,8 @@ struct rpal_context {
  *		@lock
  * @have_context: @mail is filled, the task may install it
  * @woken:	look again, somebody wants it to
+ * @faulted:	address in another slot of which its task is about to be told that
+ *		it cannot be reached, else 0; only its task's
  * @mail:	context handed over by the task that ran it; under @lock
  * @lazy:	as a caller: its call was handed over
  * @answered:	as a caller: @status and @result are there
@@ -107,6 +109,7 @@ struct rpal_tcb {
 	bool full;
 	bool have_context;
 	bool woken;
+	unsigned long faulted;
 	struct rpal_context mail;
 
 	bool lazy;
@@ -192,7 +195,7 @@ enum rpal_outcome {
 bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs);
 bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs);
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
-				 struct kernel_siginfo *trap);
+				 struct kernel_siginfo *info);
 bool rpal_in_call(struct rpal_tcb *t);
 struct rpal_tcb *rpal_borrowed(struct rpal_tcb *t);
 struct rpal_tcb *rpal_callee(struct rpal_tcb *t);

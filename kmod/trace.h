@@ -19,7 +19,8 @@
 #define rpal_show_ending(how)						\
 	__print_symbolic(how, { 0, "aborted" }, { 1, "completed" },	\
 			 { 2, "unopened" }, { 3, "finished" },		\
-			 { 4, "lost" }, { 5, "receiver died" })
+			 { 4, "lost" }, { 5, "receiver died" },		\
+			 { 6, "guarded" })
 
 /* A task has handed a borrowed context to the thread that it belongs to. */
 TRACE_EVENT(rpal_lazy_switch,
@@ -45,7 +46,10 @@ TRACE_EVENT(rpal_lazy_switch,
 		  __entry->receiver, __entry->depth, __entry->ip)
 );
 
-/* A call that was caught inside a trampoline was taken back or finished. */
+/*
+ * A call that was caught inside a trampoline was taken back or finished, or a
+ * fault behind a recovery point has led there.
+ */
 TRACE_EVENT(rpal_restart,
 	TP_PROTO(int how, pid_t thread, long status, unsigned long ip),
 	TP_ARGS(how, thread, status, ip),

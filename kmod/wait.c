@@ -376,12 +376,13 @@ static void park(struct rpal_tcb *t, bool reply)
 		swap(caller, t->lazy_caller);
 	t->in_wait = true;
 	t->woken = false;
-	/*
-	 * Callable. A peer sets news and then looks at the word, we set the word
-	 * and then look for news: one of us sees the other.
-	 */
-	if (!t->dead)
+	if (!t->dead) {
+		/*
+		 * Callable. A peer sets news and then looks at the word, we set
+		 * the word and then look for news: one of us sees the other.
+		 */
 		smp_store_mb(t->block->word, RPAL_ST_WAIT);
+	}
 	raw_spin_unlock(&t->lock);
 	/* Parked before the caller wakes: it may call again at once. */
 	if (caller) {

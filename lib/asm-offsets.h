@@ -64,6 +64,8 @@
 #define W_REPLY		1
 #define IOC_WAIT	0x4018bf22
 
+#define T_GUARD		0xffffffff
+
 #define E_BUSY		16
 #define E_PIPE		32
 

@@ -59,6 +59,7 @@ _Static_assert(RPAL_ST_WAIT == S_WAIT && RPAL_ST_DEAD == S_DEAD, "states");
 _Static_assert(RPAL_ST_MASK == S_MASK && RPAL_ST_PENDING == S_PENDING, "states");
 _Static_assert(RPAL_WAIT_REPLY == W_REPLY, "wait flags");
 _Static_assert(RPAL_IOC_WAIT == IOC_WAIT, "command");
+_Static_assert(RPAL_TID_GUARD == T_GUARD, "recovery points");
 _Static_assert(EBUSY == E_BUSY && EPIPE == E_PIPE, "errno");
 
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -72,6 +73,8 @@ HIDDEN struct tramp_ret rpal_##set##_scan(struct rpal_block *,		\
 HIDDEN int64_t rpal_##set##_wait(struct rpal_block *, struct tramp_in *); \
 HIDDEN int64_t rpal_##set##_reply(struct rpal_block *, struct tramp_in *, \
 				  int64_t, int64_t);			\
+HIDDEN int64_t rpal_##set##_guard(struct rpal_block *,			\
+				  int64_t (*)(void *), void *, uint32_t); \
 HIDDEN extern const char rpal_##set##_open_start[], rpal_##set##_open_end[], \
 	rpal_##set##_enter_start[], rpal_##set##_enter_end[],		\
 	rpal_##set##_leave_start[], rpal_##set##_leave_end[],		\
@@ -82,6 +85,7 @@ const struct tramp rpal_tramp_##set = {					\
 	.scan = rpal_##set##_scan,					\
 	.wait = rpal_##set##_wait,					\
 	.reply = rpal_##set##_reply,					\
+	.guard = rpal_##set##_guard,					\
 	.ranges = {							\
 		.open_start = (uintptr_t)rpal_##set##_open_start,	\
 		.open_end = (uintptr_t)rpal_##set##_open_end,		\

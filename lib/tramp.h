@@ -79,6 +79,8 @@ struct tramp_ret {
  *		-EAGAIN, -EPIPE, -EBUSY, -T_NONE, -T_ABSENT
  * @wait:	wait to be called. 0: called, tramp_in filled in; else why not
  * @reply:	answer a call, then as @wait
+ * @guard:	run a function, with rights, that may touch memory of peers. What it
+ *		returns; -EFAULT if that memory is not there; -EBUSY
  * @ranges:	addresses for the kernel
  */
 struct tramp {
@@ -87,6 +89,8 @@ struct tramp {
 	int64_t (*wait)(struct rpal_block *own, struct tramp_in *in);
 	int64_t (*reply)(struct rpal_block *own, struct tramp_in *in, int64_t status,
 			 int64_t result);
+	int64_t (*guard)(struct rpal_block *own, int64_t (*fn)(void *arg), void *arg,
+			 uint32_t pkru);
 	struct rpal_ranges ranges;
 };
 

@@ -440,3 +440,48 @@ F(reply_slow):
 	jmp	F(sleep)
 	.cfi_endproc
 	.size	F(reply), . - F(reply)
+
+/*
+ * int64_t guard(struct rpal_block *own, int64_t (*fn)(void *arg), void *arg,
+ *		 uint32_t pkru)
+ *
+ * A fault on a peer's memory in fn comes out at lazy_ip, with the stack as it is
+ * at the entry here. Until the context is complete the thread is said to call
+ * itself, which it does not: signal handlers cannot call, and a fault in one of
+ * them does not lead to a context that is only half there.
+ */
+	.p2align 4
+	.globl	F(guard)
+	.hidden	F(guard)
+	.type	F(guard), @function
+F(guard):
+	.cfi_startproc
+	cmpl	$0, B_CALLEE(%rdi)
+	jne	F(busy)
+	mov	B_TID(%rdi), %eax
+	mov	%eax, B_CALLEE(%rdi)
+	F(save) F(lazy_ip)
+	push	%rbx
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbx, -16
+	mov	%rdi, %rbx
+	mov	%rsi, %r8
+	mov	%rdx, %r9
+	mov	%ecx, %esi
+	F(save_pkru)
+	movl	$T_GUARD, B_CALLEE(%rbx)
+	mov	%esi, %eax
+	F(write_pkru)
+	mov	%r9, %rdi
+	call	*%r8
+	mov	%rax, %rsi
+	mov	B_PKRU(%rbx), %eax
+	F(write_pkru)
+	movl	$0, B_CALLEE(%rbx)
+	mov	%rsi, %rax
+	pop	%rbx
+	.cfi_def_cfa_offset 8
+	.cfi_restore %rbx
+	ret
+	.cfi_endproc
+	.size	F(guard), . - F(guard)

@@ -541,6 +541,77 @@ START_TEST(reply_by_kernel)
 }
 END_TEST
 
+/* --- recovery points */
+
+static void *guarded_stack;
+
+static int64_t guarded(void *arg)
+{
+	struct checked k = { .fn = tr->guard,
+			     .a = { (uintptr_t)&blocks[0], (uintptr_t)guarded, (uintptr_t)arg } };
+	struct rpal_block before = blocks[0];
+
+	guarded_stack = __builtin_frame_address(0);
+	ck_assert_uint_eq((uintptr_t)guarded_stack % 16, 0);
+	ck_assert_uint_eq(blocks[0].callee, RPAL_TID_GUARD);
+	/* Neither calls nor another one. */
+	ck_assert_int_eq(do_call(0, 1, ECHO, 1).status, -EBUSY);
+	checked(&k);
+	ck_assert_int_eq(k.rax, -EBUSY);
+	ck_assert_mem_eq(&before, &blocks[0], sizeof(before));
+	if (arg == &guarded_stack)
+		go_lazy(&blocks[0], tr->ranges.lazy_ip, -EFAULT, 0);
+	nr_frames = backtrace(frames, 32);
+	set_control(3);
+	return (intptr_t)arg;
+}
+
+static int64_t do_guard(void *arg)
+{
+	struct checked k = { .fn = tr->guard,
+			     .a = { (uintptr_t)&blocks[0], (uintptr_t)guarded, (uintptr_t)arg } };
+
+	checked(&k);
+	ck_assert_uint_eq(k.bad, 0);
+	ck_assert_uint_eq(blocks[0].callee, 0);
+	return k.rax;
+}
+
+/* Without assembly in between that the unwinder does not know. */
+static __attribute__((noinline)) int64_t guard_plainly(intptr_t arg)
+{
+	int64_t r = tr->guard(&blocks[0], guarded, (void *)arg, 0);
+
+	set_control(0);
+	return r;
+}
+
+static bool in_frames(const void *fn);
+
+START_TEST(guard)
+{
+	void *warm[4];
+	int i;
+
+	backtrace(warm, 4);
+	start(1);
+	for (i = 0; i < 100; i++) {
+		ck_assert_int_eq(do_guard((void *)0x123456789a), 0x123456789a);
+		/* A function like any other: what it has set stays. */
+		ck_assert(control_is(3));
+		set_control(0);
+		/* Recovered: as it was before. */
+		ck_assert_int_eq(do_guard(&guarded_stack), -EFAULT);
+		check_home();
+		ck_assert_int_eq(do_call(0, 1, ECHO, i).status, -ECHO);
+	}
+	nr_frames = 0;
+	ck_assert_int_eq(guard_plainly(7), 7);
+	ck_assert(in_frames(guard_plainly));
+	ck_assert_uint_eq(blocks[0].stamp != 0, tr == &rpal_tramp_nopk_timed);
+}
+END_TEST
+
 static bool in_frames(const void *fn)
 {
 	int i;
@@ -637,6 +708,7 @@ static void add(Suite *s, const char *name, void (*fixture)(void))
 	tcase_add_test(tc, ended_by_kernel);
 	tcase_add_test(tc, wait_ends);
 	tcase_add_test(tc, reply_by_kernel);
+	tcase_add_test(tc, guard);
 	tcase_add_test(tc, unwinding);
 	tcase_add_loop_test(tc, ranges, 0, 4);
 	tcase_add_test(tc, cost);

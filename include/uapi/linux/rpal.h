@@ -285,7 +285,7 @@ struct rpal_peer {
 #define RPAL_ST_MASK		0x7f
 #define RPAL_ST_PENDING		0x80	/* wake the receiver when the call ends */
 
-/* In callee: no call, but code that may touch memory of a peer; see below. */
+/* In callee: no call, but code that may touch memory of peers; see below. */
 #define RPAL_TID_GUARD		0xffffffffU
 
 /* In news. */
@@ -325,10 +325,12 @@ struct rpal_peer {
  * @away_tid:		whom it called last, by callee's tid % 4
  * @user:		free for the library of the service
  *
- * A recovery point: a thread that has saved its context here and set @callee to
- * RPAL_TID_GUARD continues at lazy_ip, with this context and -EFAULT in ax,
- * when its own code faults (SIGSEGV, SIGBUS) on an address outside of its slot.
- * The kernel clears @callee then. It gets no signal.
+ * A recovery point: a thread that has saved its context here and then set
+ * @callee to RPAL_TID_GUARD continues at lazy_ip, with this context and -EFAULT
+ * in ax, when code of its own slot faults (SIGSEGV, SIGBUS) on an address in the
+ * slot of another service, there or not. The kernel clears @callee then. It gets
+ * no signal. Its signal mask is not restored: a handler that itself touches such
+ * memory meanwhile never returns.
  *
  * With RPAL_BLOCK_ASYNC a call that is handed over to the receiver's own task
  * has ended for the caller: RPAL_CALL_LAZY in ax, and nothing to wait for.
