@@ -37,7 +37,8 @@ EXPORT int rpal_recv_buffer(int fd, struct rpal_buffer *buffer)
 	if (n <= 0)
 		return n;
 	if (n != NR || (words[KIND] != KIND_LENT && words[KIND] != KIND_RELEASED))
-		return rpal_failf(-1, "the queue of descriptor %d carries something else than buffers",
+		return rpal_failf(-1,
+				  "the queue of descriptor %d carries something else than buffers",
 				  fd);
 	buffer->addr = (void *)(intptr_t)words[ADDR];
 	buffer->len = words[LEN];
@@ -80,8 +81,7 @@ EXPORT int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buff
 	if (len > buffer->len - offset)
 		len = buffer->len - offset;
 	/* What the peer says is not to make us copy our own memory. */
-	if (from < first || from - first >= RPAL_SLOT_SIZE ||
-	    len > RPAL_SLOT_SIZE - (from - first))
+	if (from < first || from - first >= RPAL_SLOT_SIZE || len > RPAL_SLOT_SIZE - (from - first))
 		return rpal_failf(-EINVAL, "the buffer does not lie in the memory of service %d",
 				  service_id);
 	c = (struct copy){ to, (const void *)(uintptr_t)from, len };

@@ -224,18 +224,26 @@ static void watch(struct rpal_thr *thr, int epfd)
 static int look(struct rpal_thr *thr, struct event_set *set, int epfd, struct epoll_event *events,
 		int max)
 {
-	int n = 0;
+	int n = 0, more;
 
 	take_news(thr);
+	/* The kernel's events have filled the last answer: they come second now. */
+	if (thr->owed && set)
+		n = events_collect(set, events, max);
+	thr->owed = false;
+	if (n == max)
+		return n;
 	if (thr->look || !will_be_told(thr, epfd)) {
-		n = epoll_wait(epfd, events, max, 0);
-		if (n < 0)
-			return n;
+		more = epoll_wait(epfd, events + n, max - n, 0);
+		if (more < 0)
+			return n ? n : more;
 		thr->unlooked = 0;
 		/* What was reported may still be there. */
-		thr->look = n > 0;
-		if (set && n)
-			events_used_up(set, events, n);
+		thr->look = more > 0;
+		if (set && more)
+			events_used_up(set, events + n, more);
+		n += more;
+		thr->owed = n == max;
 	}
 	if (set && n < max)
 		n += events_collect(set, events + n, max - n);
@@ -415,7 +423,8 @@ EXPORT int rpal_wait(int epfd, int fd, int timeout_ms)
 	struct rpal_thr *thr = rpal_thr_self();
 
 	if (!thr || !(thr->roles & RPAL_THREAD_RECEIVER))
-		return rpal_fail(-EPERM, "only a receiver can wait: rpal_thread_init() comes first");
+		return rpal_fail(-EPERM,
+				 "only a receiver can wait: rpal_thread_init() comes first");
 	if (thr->depth && !thr->open)
 		return rpal_fail(-EBUSY, "a procedure cannot wait for messages");
 	if (!set)

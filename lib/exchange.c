@@ -213,8 +213,7 @@ EXPORT int rpal_offered(int sock)
 {
 	struct hello its;
 
-	return rpal_up() &&
-	       recv(sock, &its, sizeof(its), MSG_PEEK | MSG_DONTWAIT) == sizeof(its) &&
+	return rpal_up() && recv(sock, &its, sizeof(its), MSG_PEEK | MSG_DONTWAIT) == sizeof(its) &&
 	       !memcmp(its.magic, "RPAL", sizeof(its.magic));
 }
 

@@ -106,6 +106,7 @@ struct event_set;
  * @watched_fd:	epoll instance whose events come as news; -2: none
  * @fd_epoch:	events_epoch() when that began
  * @look:	the kernel may have events
+ * @owed:	its events come first next time: there was no room for them
  * @unlooked:	how often it was not asked
  * @waits_on:	epoll set that knows it as a waiter
  */
@@ -129,6 +130,7 @@ struct rpal_thr {
 	int watched_fd;
 	unsigned int fd_epoch;
 	bool look;
+	bool owed;
 	unsigned int unlooked;
 	struct event_set *waits_on;
 };
@@ -179,8 +181,7 @@ int64_t rpal_dispatch(struct rpal_thr *thr, int64_t *result);
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			unsigned int index);
 /* Run fn with a peer's memory open: what it returns, -EFAULT if that is gone, -EBUSY. */
-int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg),
-		   void *arg);
+int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg);
 
 /* --- epoll.c */
 

@@ -360,8 +360,7 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 	int64_t ret;
 
 	if (unlikely(!ptrs || len < 1 || len > RPAL_MAX_WORDS || flags & ~RPAL_WRITE_QUEUE))
-		return rpal_failf(-RPAL_INVALID_ARG, "a message has 1 to %d words",
-				  RPAL_MAX_WORDS);
+		return rpal_failf(-RPAL_INVALID_ARG, "a message has 1 to %d words", RPAL_MAX_WORDS);
 	if (unlikely(rpal_link_get(service_id, &link)))
 		return -RPAL_INVAL_SERVICE;
 	if (unlikely(!thr) && rpal_thr_get(RPAL_THREAD_SENDER, &thr))
@@ -425,8 +424,9 @@ EXPORT int rpal_read_ptrs(int fd, int64_t *ptrs, int len)
 	int n = -1;
 
 	if (!ch || len < 0 || (len && !ptrs))
-		return rpal_failf(-1, "descriptor %d has no queue: rpal_epoll_ctl() with "
-				      "EPOLLRPALIN gives it one",
+		return rpal_failf(-1,
+				  "descriptor %d has no queue: rpal_epoll_ctl() with "
+				  "EPOLLRPALIN gives it one",
 				  fd);
 	pthread_mutex_lock(&ch->lock);
 	if (ch->generation && ch->fd == fd) {
@@ -569,8 +569,9 @@ EXPORT status_t rpal_read_access_safety(access_fn fn, int *ret, ...)
 				      rpal_state.pkeys ? rpal_pkru_read() : 0);
 	va_end(args);
 	if (err == -EBUSY)
-		return rpal_fail(RPAL_FAILURE, "a signal handler that has interrupted a call cannot "
-					       "touch memory of peers");
+		return rpal_fail(RPAL_FAILURE,
+				 "a signal handler that has interrupted a call cannot "
+				 "touch memory of peers");
 	if (err)
 		return rpal_fail(RPAL_FAILURE, "memory of a peer is not there any more");
 	if (ret)

@@ -5,10 +5,10 @@
 
 #include "queue.h"
 
-#define LOW(word)	     ((uint32_t)(word))
-#define STAMPED(gen, low)    ((uint64_t)(gen) << 32 | (uint32_t)(low))
-#define PLACE_END	     QUEUE_PLACES
-#define LOAD(p)		     __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define LOW(word)	  ((uint32_t)(word))
+#define STAMPED(gen, low) ((uint64_t)(gen) << 32 | (uint32_t)(low))
+#define PLACE_END	  QUEUE_PLACES
+#define LOAD(p)		  __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define SWAP(p, expect, new) \
 	__atomic_compare_exchange_n(p, expect, new, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
 

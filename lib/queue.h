@@ -18,8 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define QUEUE_PLACES   32
-#define WATCHERS       4 /* epoll sets in which one descriptor can be */
+#define QUEUE_PLACES 32
+#define WATCHERS     4 /* epoll sets in which one descriptor can be */
 
 /* In the low half of inbox: nothing there, else 1 + the newest message's first. */
 #define QUEUE_NONE 0

@@ -84,8 +84,8 @@ int ready_take(struct ready_set *set, uint32_t *from)
 			start = w * 64;
 		low = __atomic_load_n(&set->low[w], __ATOMIC_SEQ_CST);
 		bit = next_bit(low, start % 64);
-		if (bit < 64 && __atomic_fetch_and(&set->low[w], ~BIT(bit), __ATOMIC_SEQ_CST) &
-					BIT(bit)) {
+		if (bit < 64 &&
+		    __atomic_fetch_and(&set->low[w], ~BIT(bit), __ATOMIC_SEQ_CST) & BIT(bit)) {
 			if (low == BIT(bit))
 				clear_above(&set->mid[w / 64], w, &set->low[w]);
 			if (!__atomic_load_n(&set->mid[w / 64], __ATOMIC_SEQ_CST))

@@ -13,9 +13,9 @@
 
 #include "queue.h"
 
-#define READY_BITS    65536
-#define READY_NESTED  5 /* how deep epoll sets may lie in each other, as in the kernel */
-#define READY_MAGIC   0x7465732d6c617072ULL
+#define READY_BITS   65536
+#define READY_NESTED 5 /* how deep epoll sets may lie in each other, as in the kernel */
+#define READY_MAGIC  0x7465732d6c617072ULL
 
 /**
  * struct ready_set - an epoll set, as peers see it

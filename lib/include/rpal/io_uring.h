@@ -29,8 +29,8 @@ extern "C" {
  * Return: 0: @cqe is one; 1: rpal_epoll_wait_user(@epfd) has events; -ETIME, or
  * a negative errno as of rpal_wait() and io_uring_submit().
  */
-static inline int rpal_io_uring_wait_cqe(struct io_uring *ring, int epfd,
-					 struct io_uring_cqe **cqe, int timeout_ms)
+static inline int rpal_io_uring_wait_cqe(struct io_uring *ring, int epfd, struct io_uring_cqe **cqe,
+					 int timeout_ms)
 {
 	int ret;
 

@@ -694,8 +694,8 @@ int rpal_recv_buffer(int fd, struct rpal_buffer *buffer);
  * Return: bytes copied, or a negative errno: -EFAULT (the peer has ended or
  * unmapped it), -EINVAL, and those of rpal_call() for the service.
  */
-int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buffer *buffer,
-			 size_t offset, size_t len);
+int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buffer *buffer, size_t offset,
+			 size_t len);
 
 /**
  * rpal_release_buffer - give a peer's buffer back
