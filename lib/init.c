@@ -51,7 +51,7 @@ static int fail(rpal_error_code_t *error, rpal_error_code_t code)
 
 static int open_device(int *fd)
 {
-	*fd = open(RPAL_DEVICE, O_RDWR | O_CLOEXEC);
+	*fd = open(RPAL_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (*fd >= 0)
 		return 0;
 	switch (errno) {

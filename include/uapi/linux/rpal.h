@@ -576,6 +576,25 @@ struct rpal_notify {
 	__u32 number;
 };
 
+#define RPAL_GONE_ENDED		1	/* the process or its service has ended */
+#define RPAL_GONE_RELEASED	2	/* it has released the link */
+
+/**
+ * struct rpal_notice - a link that the other side has ended
+ * @key:	key of the service at the other end
+ * @id:		its id; may be another's soon
+ * @reason:	RPAL_GONE_*
+ *
+ * Read from the file that owns the service, which polls readable when there is
+ * one; each is read once. Errors of read(): -EINVAL (less room than for one),
+ * -EAGAIN (none, and O_NONBLOCK), -EINTR, -EFAULT, -ENXIO (no service).
+ */
+struct rpal_notice {
+	__u64 key;
+	__u32 id;
+	__u32 reason;
+};
+
 #define RPAL_IOC_MAGIC		0xBF
 
 #define RPAL_IOC_QUERY		_IOWR(RPAL_IOC_MAGIC, 0x00, struct rpal_query)

@@ -706,6 +706,59 @@ int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buffer *buf
  */
 int rpal_release_buffer(int service_id, uint64_t rpalfd, const struct rpal_buffer *buffer);
 
+/* -------------------------------------------------------- peers that have gone */
+
+/* Why. */
+#define RPAL_GONE_ENDED	   1 /* the process or its service has ended */
+#define RPAL_GONE_RELEASED 2 /* it has released the link */
+
+/**
+ * struct rpal_gone - a link that the other side has ended
+ * @key:	key of the service
+ * @service_id:	id that it had; may be another's soon
+ * @reason:	RPAL_GONE_*
+ */
+struct rpal_gone {
+	uint64_t key;
+	int service_id;
+	int reason;
+};
+
+/**
+ * rpal_read_gone - who has gone?
+ * @gone:	where to store it
+ * @max:	how many at most
+ *
+ * The file descriptor that rpal_init() has returned is readable when there is
+ * something to tell. Nothing is told twice, and nothing is lost.
+ *
+ * Return: how many, 0 if there is none; -ENXIO (no rpal_init()).
+ */
+int rpal_read_gone(struct rpal_gone *gone, int max);
+
+/**
+ * rpal_clean_service_start - collect the peers that have gone (upstream)
+ * @ptr: where to store what rpal_clean_service_end() wants
+ *
+ * In between the application closes what it has had of them. What
+ * rpal_read_gone() has told is not told here.
+ *
+ * Return: RPAL_SUCCESS, or RPAL_FAILURE if none has.
+ */
+status_t rpal_clean_service_start(int64_t *ptr);
+
+/**
+ * rpal_clean_service_next - one after the other
+ * @ptr:	from rpal_clean_service_start()
+ * @gone:	where to store it
+ *
+ * Return: 1, or 0 if there are no more.
+ */
+int rpal_clean_service_next(int64_t *ptr, struct rpal_gone *gone);
+
+/** rpal_clean_service_end - the application is done with them (upstream) */
+void rpal_clean_service_end(int64_t *ptr);
+
 /* --------------------------------------------------------- recovery points */
 
 /** typedef access_fn - code that touches memory of peers (upstream) */
