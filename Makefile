@@ -125,7 +125,9 @@ common		= $(patsubst %.c,$(B)/obj/%.c.o,$(wildcard $(1)/common*.c))
 
 TOOL_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tools/*.c tools/*.S))
 TOOLS		:= $(if $(TOOL_OBJ),$(B)/tools/rpal)
-EXAMPLES	:= $(call progs,examples)
+# One of the examples wants liburing.
+URING		:= $(shell pkg-config --exists liburing && pkg-config --libs liburing)
+EXAMPLES	:= $(filter-out $(if $(URING),,%uring_server),$(call progs,examples))
 UNIT		:= $(call progs,tests/unit)
 GUEST		:= $(call progs,tests/guest)
 
