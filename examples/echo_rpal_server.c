@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* The same with RPAL: diff it with echo_server.c. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -34,13 +35,20 @@ static void serve_message(struct conn *c)
 	}
 }
 
+static void close_conn(struct conn *c)
+{
+	rpal_close(c->fd);
+	free(c);
+}
+
 /* The client has begun with a key exchange, not with a request. */
 static void link_with(struct conn *c)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLRPALIN, .data.ptr = c };
 
 	c->peer = rpal_exchange(c->fd, 1000);
-	rpal_epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &ev);
+	if (c->peer < 0 || rpal_epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &ev))
+		close_conn(c);
 }
 
 static void serve(struct conn *c, uint32_t events)
@@ -59,8 +67,7 @@ static void serve(struct conn *c, uint32_t events)
 	n = read(c->fd, buf, sizeof(buf));
 	if (n > 0 && write(c->fd, buf, n) == n)
 		return;
-	rpal_close(c->fd);
-	free(c);
+	close_conn(c);
 }
 
 static void accept_one(int listener)
@@ -77,6 +84,7 @@ int main(int argc, char **argv)
 	int listener = echo_listen(argc > 1 ? argv[1] : SOCKET), i, n;
 	struct epoll_event ev = { .events = EPOLLIN }, events[64];
 
+	signal(SIGPIPE, SIG_IGN);
 	ep = epoll_create1(0);
 	if (rpal_init(1, 0, NULL) < 0 || rpal_thread_init())
 		fprintf(stderr, "echo_rpal_server: sockets only: %s\n", rpal_last_error());
