@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* The same with RPAL: diff it with echo_server.c. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -92,6 +93,7 @@ int main(int argc, char **argv)
 	int listener = echo_listen(argc > 1 ? argv[1] : SOCKET), i, n;
 	struct epoll_event ev = { .events = EPOLLIN }, events[64];
 
+	signal(SIGPIPE, SIG_IGN);
 	ep = epoll_create1(0);
 	if (rpal_init(1, 0, NULL) < 0 || rpal_thread_init())
 		fprintf(stderr, "echo_rpal_server: sockets only: %s\n", rpal_last_error());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* An echo server with epoll, as there are many. See echo_rpal_server.c. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -46,6 +47,7 @@ int main(int argc, char **argv)
 	int listener = echo_listen(argc > 1 ? argv[1] : SOCKET), i, n;
 	struct epoll_event ev = { .events = EPOLLIN }, events[64];
 
+	signal(SIGPIPE, SIG_IGN);
 	ep = epoll_create1(0);
 	if (epoll_ctl(ep, EPOLL_CTL_ADD, listener, &ev)) {
 		perror("echo_server");

@@ -25,6 +25,7 @@
 #include <linux/kref.h>
 #include <linux/mm_types.h>
 #include <linux/mmu_notifier.h>
+#include <linux/poll.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -120,6 +121,7 @@ void rpal_stat_exit(void);
 struct rpal_ask {
 	const struct cred *cred;	/* the peer's, when it was checked */
 	int dumpable;			/* the peer's, when it was checked */
+	struct rpal_notice_node *notice; /* memory, for when the peer goes */
 };
 
 /**
@@ -146,6 +148,7 @@ struct rpal_ask {
  *		were begun through it may still run; under rpal_lock
  * @tgid:	the process that was placed, set together with @laid_out
  * @key:	service key, 0 if there is no service; under rpal_lock
+ * @notices:	of its file, while it is a service; holds a reference; under rpal_lock
  * @asks:	by slot, whom the service has asked for; under rpal_lock
  * @nr_receivers: receiver blocks of the service
  * @ranges:	its trampolines
@@ -176,6 +179,7 @@ struct rpal_space {
 
 	struct pid *tgid;
 	u64 key;
+	struct rpal_notices *notices;
 	struct rpal_ask *asks;
 	unsigned int nr_receivers;
 	struct rpal_ranges ranges;
@@ -258,10 +262,12 @@ struct rpal_pending {
  * struct rpal_file - an open /dev/rpal
  * @pending:	placement asked on this file; pid is NULL if none
  * @space:	service registered on this file, or NULL; under rpal_lock
+ * @notices:	of links that have ended; there from the first registration on
  */
 struct rpal_file {
 	struct rpal_pending pending;
 	struct rpal_space *space;
+	struct rpal_notices *notices;
 };
 
 int rpal_device_init(void);
@@ -285,6 +291,20 @@ int rpal_service_request(struct rpal_file *file, struct rpal_request *req);
 int rpal_service_release(struct rpal_file *file, struct rpal_request *req);
 int rpal_service_peer(struct rpal_file *file, struct rpal_peer *peer);
 void rpal_service_self(struct rpal_self *self);
+
+/* ------------------------------------------------------------- notice.c */
+
+struct rpal_notices *rpal_notices_new(void);
+struct rpal_notices *rpal_notices_get(struct rpal_notices *n);
+void rpal_notices_put(struct rpal_notices *n);
+struct rpal_notice_node *rpal_notice_alloc(void);
+void rpal_notice_add(struct rpal_notices *n, struct rpal_notice_node *node,
+		     u64 key, u32 id, u32 reason);
+void rpal_notices_wake(struct rpal_notices *n);
+__poll_t rpal_notices_poll(struct rpal_notices *n, struct file *filp,
+			   poll_table *wait);
+ssize_t rpal_notices_read(struct rpal_notices *n, char __user *to, size_t size,
+			  bool nonblock);
 
 /* ------------------------------------------------------------- thread.c */
 

@@ -60,6 +60,43 @@ static void drop_ask_locked(struct rpal_space *space, struct rpal_space *peer)
 		return;
 	put_cred(space->asks[peer->slot].cred);
 	space->asks[peer->slot].cred = NULL;
+	kfree(space->asks[peer->slot].notice);
+	space->asks[peer->slot].notice = NULL;
+}
+
+/*
+ * The link ends because of @space, which had @key: @peer is to hear of it. Who
+ * has to be woken is added to @told.
+ */
+static void tell_locked(struct rpal_space *peer, struct rpal_space *space,
+			u64 key, u32 reason, unsigned long *told)
+{
+	struct rpal_ask *ask;
+
+	if (!test_bit(peer->slot, space->peers) || !asked_locked(peer, space))
+		return;
+	ask = &peer->asks[space->slot];
+	rpal_notice_add(peer->notices, ask->notice, key, space->slot, reason);
+	ask->notice = NULL;
+	__set_bit(peer->slot, told);
+}
+
+/* Not under the lock: that is below all that a wake-up takes. */
+static void wake_told(unsigned long *told)
+{
+	unsigned int slot;
+
+	for_each_set_bit(slot, told, RPAL_NR_SLOTS) {
+		struct rpal_notices *notices = NULL;
+
+		spin_lock(&rpal_lock);
+		if (rpal_slots[slot] && rpal_slots[slot]->notices)
+			notices = rpal_notices_get(rpal_slots[slot]->notices);
+		spin_unlock(&rpal_lock);
+		if (notices)
+			rpal_notices_wake(notices);
+		rpal_notices_put(notices);
+	}
 }
 
 static u32 state_locked(struct rpal_space *space, struct rpal_space *peer)
@@ -102,10 +139,26 @@ static int begin_locked(struct rpal_file *file, struct rpal_space *space,
 		return -EAGAIN;
 	rpal_space_get(space);
 	file->space = space;
+	space->notices = rpal_notices_get(file->notices);
 	space->asks = asks;
 	space->nr_receivers = reg->nr_receivers;
 	space->ranges = reg->ranges;
 	space->key = reg->key;
+	return 0;
+}
+
+/* They stay with the file: somebody may be polling it when the service has ended. */
+static int make_notices(struct rpal_file *file)
+{
+	struct rpal_notices *notices;
+
+	if (READ_ONCE(file->notices))
+		return 0;
+	notices = rpal_notices_new();
+	if (!notices)
+		return -ENOMEM;
+	if (cmpxchg(&file->notices, NULL, notices))
+		rpal_notices_put(notices);
 	return 0;
 }
 
@@ -132,6 +185,9 @@ int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 		return -EPERM;
 	if (!ranges_valid(space, &reg->ranges))
 		return -EINVAL;
+	err = make_notices(file);
+	if (err)
+		return err;
 	asks = kcalloc(RPAL_NR_SLOTS, sizeof(*asks), GFP_KERNEL_ACCOUNT);
 	if (!asks)
 		return -ENOMEM;
@@ -150,20 +206,25 @@ int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 	return 0;
 }
 
-/* Ends a service; the result is to be freed without the lock. */
-static struct rpal_ask *end_locked(struct rpal_space *space)
+/* Ends a service; the results are to be freed without the lock. */
+static struct rpal_ask *end_locked(struct rpal_space *space,
+				   struct rpal_notices **notices,
+				   unsigned long *told)
 {
 	struct rpal_ask *asks = space->asks;
+	u64 key = space->key;
 	unsigned int slot;
 
-	if (!space->key)
+	if (!key)
 		return NULL;
 	space->key = 0;
+	swap(space->notices, *notices);
 	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
 		struct rpal_space *peer = rpal_slots[slot];
 
 		if (!peer)
 			continue;
+		tell_locked(peer, space, key, RPAL_GONE_ENDED, told);
 		drop_ask_locked(space, peer);
 		drop_ask_locked(peer, space);
 		if (peer != space)
@@ -191,11 +252,15 @@ static void forget_locked(struct rpal_space *space)
  */
 static void end(struct rpal_space *space, bool alive)
 {
+	DECLARE_BITMAP(told, RPAL_NR_SLOTS) = {};
+	struct rpal_notices *notices = NULL;
 	struct rpal_ask *asks;
 
 	spin_lock(&rpal_lock);
-	asks = end_locked(space);
+	asks = end_locked(space, &notices, told);
 	spin_unlock(&rpal_lock);
+	rpal_notices_put(notices);
+	wake_told(told);
 	rpal_thread_service_gone(space, alive);
 	spin_lock(&rpal_lock);
 	forget_locked(space);
@@ -351,7 +416,8 @@ static struct rpal_space *find_get(u64 key)
  * @req:	arguments, already copied, and results
  *
  * Context: may sleep.
- * Return: 0, -ENXIO, -EPERM, -EINVAL, -ENOENT, -EALREADY, -EACCES, -ENOTUNIQ.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -ENOENT, -EALREADY, -EACCES, -ENOTUNIQ,
+ * -ENOMEM.
  */
 int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 {
@@ -364,9 +430,14 @@ int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 		return PTR_ERR(space);
 	if (req->flags)
 		return -EINVAL;
+	ask.notice = rpal_notice_alloc();
+	if (!ask.notice)
+		return -ENOMEM;
 	peer = find_get(req->key);
-	if (!peer)
+	if (!peer) {
+		kfree(ask.notice);
 		return -ENOENT;
+	}
 	err = peer == space ? -EINVAL : check_rights(peer, &ask);
 	if (!err) {
 		spin_lock(&rpal_lock);
@@ -375,6 +446,8 @@ int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 		if (err)
 			put_cred(ask.cred);
 	}
+	if (err)
+		kfree(ask.notice);
 	rpal_space_put(peer);
 	return err;
 }
@@ -390,6 +463,7 @@ int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 int rpal_service_release(struct rpal_file *file, struct rpal_request *req)
 {
 	struct rpal_space *space = rpal_service_caller(file);
+	DECLARE_BITMAP(told, RPAL_NR_SLOTS) = {};
 	struct rpal_space *peer;
 	int err = -ENOENT;
 
@@ -400,6 +474,7 @@ int rpal_service_release(struct rpal_file *file, struct rpal_request *req)
 	spin_lock(&rpal_lock);
 	peer = find_locked(req->key);
 	if (peer && peer != space && state_locked(space, peer)) {
+		tell_locked(peer, space, space->key, RPAL_GONE_RELEASED, told);
 		drop_ask_locked(space, peer);
 		drop_ask_locked(peer, space);
 		rpal_unlink(space, peer);
@@ -408,6 +483,7 @@ int rpal_service_release(struct rpal_file *file, struct rpal_request *req)
 		err = 0;
 	}
 	spin_unlock(&rpal_lock);
+	wake_told(told);
 	return err;
 }
 
