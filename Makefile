@@ -50,7 +50,7 @@ help:
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
 	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
-	@echo 'style             checkpatch, sparse, shellcheck, clang-format'
+	@echo 'style             checkpatch, sparse, shellcheck, manual pages, clang-format'
 	@echo 'format            let clang-format put all but the module in order'
 	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
 	@echo 'modules_install   the module, for KVER'
