@@ -12,6 +12,10 @@
  *	  thread_lock		thread.c: the table of threads (raw)
  *	  rpal_lock		here: slots, links, services
  *
+ * A thread's watcher is called with the lock of a wait queue of any file, and
+ * takes none. Wait queues are woken with none of the above held: what is called
+ * then may be anybody's.
+ *
  * rpal_lock is taken inside mmu notifiers, so below mmap_lock, rmap locks and
  * page-table locks: nothing is allocated and no other lock is taken while it
  * is held, and since its holder waits for other CPUs to flush, it is never
@@ -30,6 +34,7 @@
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 #include <linux/rpal.h>
 
 #include "compat/compat.h"
@@ -258,12 +263,23 @@ struct rpal_pending {
  * struct rpal_file - an open /dev/rpal
  * @pending:	placement asked on this file; pid is NULL if none
  * @space:	service registered on this file, or NULL; under rpal_lock
+ * @channel:	number of the channel that it is, 0 if it is none; under rpal_lock
+ * @channel_of:	whose channel it is, which is alive as long; under rpal_lock
+ * @notices:	as a channel: notices that were not read yet
+ * @wq:		who polls it
+ * @rcu:	for freeing
  */
 struct rpal_file {
 	struct rpal_pending pending;
 	struct rpal_space *space;
+	unsigned int channel;
+	struct rpal_space *channel_of;
+	atomic64_t notices;
+	wait_queue_head_t wq;
+	struct rcu_head rcu;
 };
 
+struct rpal_file *rpal_device_file(struct file *filp);
 int rpal_device_init(void);
 void rpal_device_exit(void);
 
@@ -284,6 +300,7 @@ void rpal_service_mm_gone(struct rpal_space *space);
 int rpal_service_request(struct rpal_file *file, struct rpal_request *req);
 int rpal_service_release(struct rpal_file *file, struct rpal_request *req);
 int rpal_service_peer(struct rpal_file *file, struct rpal_peer *peer);
+struct task_struct *rpal_service_task(struct rpal_space *space);
 void rpal_service_self(struct rpal_self *self);
 
 /* ------------------------------------------------------------- thread.c */
@@ -300,6 +317,27 @@ int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait);
 int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply);
 int rpal_wait_wake(struct rpal_file *file, const struct rpal_wake *wake);
 int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await);
+
+/* ------------------------------------------------------------- peerfd.c */
+
+int rpal_peer_fd(struct rpal_file *file, struct rpal_peer_fd *arg);
+
+/* -------------------------------------------------------------- watch.c */
+
+int rpal_watch(struct rpal_file *file, const struct rpal_watch *arg);
+
+/* ------------------------------------------------------------ channel.c */
+
+struct poll_table_struct;
+
+int rpal_channel_begin(struct rpal_file *file, struct rpal_channel *arg);
+void rpal_channel_end(struct rpal_file *file);
+void rpal_channel_service_gone(struct rpal_space *space);
+int rpal_channel_notify(struct rpal_file *file, const struct rpal_notify *arg);
+__poll_t rpal_channel_poll(struct rpal_file *file, struct file *filp,
+			   struct poll_table_struct *wait);
+ssize_t rpal_channel_read(struct rpal_file *file, char __user *to, size_t len);
+void rpal_channel_module_exit(void);
 
 /* ------------------------------------------------------------ account.c */
 

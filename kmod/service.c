@@ -96,7 +96,7 @@ static bool ranges_valid(const struct rpal_space *space,
 static int begin_locked(struct rpal_file *file, struct rpal_space *space,
 			struct rpal_ask *asks, const struct rpal_register *reg)
 {
-	if (file->space || space->key)
+	if (file->space || file->channel || space->key)
 		return -EBUSY;
 	if (find_locked(reg->key))
 		return -EAGAIN;
@@ -196,6 +196,7 @@ static void end(struct rpal_space *space, bool alive)
 	spin_lock(&rpal_lock);
 	asks = end_locked(space);
 	spin_unlock(&rpal_lock);
+	rpal_channel_service_gone(space);
 	rpal_thread_service_gone(space, alive);
 	spin_lock(&rpal_lock);
 	forget_locked(space);
@@ -253,8 +254,14 @@ int rpal_service_unregister(struct rpal_file *file)
 
 /* ---------------------------------------------------------------- consent */
 
-/* A task of the service's process, with a reference: any that has its mm. */
-static struct task_struct *task_of(struct rpal_space *space)
+/**
+ * rpal_service_task() - a task of a service's process
+ * @space:	its space
+ *
+ * Context: any.
+ * Return: any task that has its mm, with a reference; NULL if there is none.
+ */
+struct task_struct *rpal_service_task(struct rpal_space *space)
 {
 	struct task_struct *leader, *task, *found = NULL;
 
@@ -275,7 +282,7 @@ static struct task_struct *task_of(struct rpal_space *space)
 /* May the current task share memory with the peer? Notes what was judged. */
 static int check_rights(struct rpal_space *peer, struct rpal_ask *ask)
 {
-	struct task_struct *task = task_of(peer);
+	struct task_struct *task = rpal_service_task(peer);
 	unsigned int mode = READ_ONCE(rpal_link_attach) ?
 			    PTRACE_MODE_ATTACH_REALCREDS :
 			    PTRACE_MODE_READ_REALCREDS;
