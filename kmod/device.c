@@ -6,6 +6,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/pkeys.h>
+#include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -25,6 +26,10 @@ union argument {
 	struct rpal_reply reply;
 	struct rpal_wake wake;
 	struct rpal_await await;
+	struct rpal_peer_fd peer_fd;
+	struct rpal_watch watch;
+	struct rpal_channel channel;
+	struct rpal_notify notify;
 };
 
 static int do_query(struct rpal_file *file, union argument *arg)
@@ -131,6 +136,31 @@ static int do_await(struct rpal_file *file, union argument *arg)
 	return rpal_wait_free(file, &arg->await);
 }
 
+static int do_peer_fd(struct rpal_file *file, union argument *arg)
+{
+	return rpal_peer_fd(file, &arg->peer_fd);
+}
+
+static int do_watch(struct rpal_file *file, union argument *arg)
+{
+	return rpal_watch(file, &arg->watch);
+}
+
+static int do_channel(struct rpal_file *file, union argument *arg)
+{
+	return rpal_channel_begin(file, &arg->channel);
+}
+
+static void undo_channel(struct rpal_file *file, union argument *arg)
+{
+	rpal_channel_end(file);
+}
+
+static int do_notify(struct rpal_file *file, union argument *arg)
+{
+	return rpal_channel_notify(file, &arg->notify);
+}
+
 /* undo: for what must not stand if its result cannot be told. */
 struct command {
 	unsigned int cmd;
@@ -151,6 +181,10 @@ static const struct command commands[] = {
 	{ RPAL_IOC_AWAIT_REPLY, do_await_reply },
 	{ RPAL_IOC_WAKE, do_wake },
 	{ RPAL_IOC_AWAIT, do_await },
+	{ RPAL_IOC_PEER_FD, do_peer_fd },
+	{ RPAL_IOC_WATCH, do_watch },
+	{ RPAL_IOC_CHANNEL, do_channel, undo_channel },
+	{ RPAL_IOC_NOTIFY, do_notify },
 };
 
 /* By number and direction: the size in the command may have grown. */
@@ -217,12 +251,36 @@ static int rpal_mmap(struct file *filp, struct vm_area_struct *vma)
 	return rpal_area_mmap(filp->private_data, vma);
 }
 
+static __poll_t rpal_poll(struct file *filp, poll_table *wait)
+{
+	struct rpal_file *file = filp->private_data;
+
+	if (READ_ONCE(file->channel))
+		return rpal_channel_poll(file, filp, wait);
+	poll_wait(filp, &file->wq, wait);
+	if (rpal_notice_pending(file))
+		return EPOLLIN | EPOLLRDNORM;
+	return READ_ONCE(file->space) ? 0 : EPOLLERR;
+}
+
+static ssize_t rpal_read(struct file *filp, char __user *to, size_t len,
+			 loff_t *pos)
+{
+	struct rpal_file *file = filp->private_data;
+
+	if (READ_ONCE(file->channel))
+		return rpal_channel_read(file, to, len);
+	return rpal_notice_read(file, to, len, filp->f_flags & O_NONBLOCK);
+}
+
 static int rpal_open(struct inode *inode, struct file *filp)
 {
 	struct rpal_file *file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
 
 	if (!file)
 		return -ENOMEM;
+	init_waitqueue_head(&file->wq);
+	INIT_LIST_HEAD(&file->gone);
 	filp->private_data = file;
 	return nonseekable_open(inode, filp);
 }
@@ -233,7 +291,9 @@ static int rpal_release(struct inode *inode, struct file *filp)
 
 	rpal_place_forget(file);
 	rpal_service_file_gone(file);
-	kfree(file);
+	rpal_channel_end(file);
+	rpal_notice_forget(file);
+	kfree_rcu(file, rcu);
 	return 0;
 }
 
@@ -243,7 +303,21 @@ static const struct file_operations rpal_fops = {
 	.release = rpal_release,
 	.unlocked_ioctl = rpal_ioctl,
 	.mmap = rpal_mmap,
+	.poll = rpal_poll,
+	.read = rpal_read,
 };
+
+/**
+ * rpal_device_file() - what is behind an open file
+ * @filp:	any file
+ *
+ * Context: any; the result is good as long as the file is open.
+ * Return: our side of it, NULL if it is none of /dev/rpal.
+ */
+struct rpal_file *rpal_device_file(struct file *filp)
+{
+	return filp->f_op == &rpal_fops ? filp->private_data : NULL;
+}
 
 static struct miscdevice rpal_misc = {
 	.minor = MISC_DYNAMIC_MINOR,

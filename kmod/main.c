@@ -57,6 +57,7 @@ static void __exit rpal_exit(void)
 	/* Notifiers and spaces are freed by callbacks of this module. */
 	mmu_notifier_synchronize();
 	rpal_thread_module_exit();
+	rpal_channel_module_exit();
 	/* Nobody may still be on the last instructions of a task work. */
 	synchronize_rcu_tasks();
 }

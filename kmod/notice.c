@@ -1,29 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Notices of links that have ended, for the service at the other end: its file
- * becomes readable, and each can be read once.
- *
- * The memory for a notice is there before there is a link, so none can get
- * lost. Whoever waits for them waits at something that lives as long as the
- * file, which may outlive the service.
+ * becomes readable, and each can be read once. The memory for a notice is there
+ * before there is a link, so none can get lost.
  */
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "rpal.h"
-
-/**
- * struct rpal_notices - of one file
- * @ref:	references: the file, the service that is registered on it
- * @wq:		who waits for them
- * @list:	those that were not read yet; under rpal_lock
- */
-struct rpal_notices {
-	refcount_t ref;
-	wait_queue_head_t wq;
-	struct list_head list;
-};
 
 /**
  * struct rpal_notice_node - a notice, or the memory for one
@@ -34,54 +19,6 @@ struct rpal_notice_node {
 	struct list_head node;
 	struct rpal_notice notice;
 };
-
-/**
- * rpal_notices_new() - for a file
- *
- * Context: may sleep.
- * Return: with one reference, or NULL without memory.
- */
-struct rpal_notices *rpal_notices_new(void)
-{
-	struct rpal_notices *n = kzalloc(sizeof(*n), GFP_KERNEL_ACCOUNT);
-
-	if (!n)
-		return NULL;
-	refcount_set(&n->ref, 1);
-	init_waitqueue_head(&n->wq);
-	INIT_LIST_HEAD(&n->list);
-	return n;
-}
-
-/**
- * rpal_notices_get() - take a reference
- * @n:		of which the caller has one, or is kept from going by rpal_lock
- *
- * Context: any.
- * Return: @n.
- */
-struct rpal_notices *rpal_notices_get(struct rpal_notices *n)
-{
-	refcount_inc(&n->ref);
-	return n;
-}
-
-/**
- * rpal_notices_put() - give a reference back
- * @n:		notices, or NULL
- *
- * Context: any, without rpal_lock.
- */
-void rpal_notices_put(struct rpal_notices *n)
-{
-	struct rpal_notice_node *at, *next;
-
-	if (!n || !refcount_dec_and_test(&n->ref))
-		return;
-	list_for_each_entry_safe(at, next, &n->list, node)
-		kfree(at);
-	kfree(n);
-}
 
 /**
  * rpal_notice_alloc() - memory for the notice that a link will need at its end
@@ -96,117 +33,142 @@ struct rpal_notice_node *rpal_notice_alloc(void)
 
 /**
  * rpal_notice_add() - a link has ended
- * @n:		notices of the service at one end
+ * @file:	owns the service at one end
  * @node:	memory, from rpal_notice_alloc()
  * @key:	of the service at the other end
  * @id:		its id
  * @reason:	RPAL_GONE_*
  *
- * Nobody is woken: see rpal_notices_wake().
+ * Nobody is woken: see rpal_notice_wake().
  *
  * Context: rpal_lock held.
  */
-void rpal_notice_add(struct rpal_notices *n, struct rpal_notice_node *node,
+void rpal_notice_add(struct rpal_file *file, struct rpal_notice_node *node,
 		     u64 key, u32 id, u32 reason)
 {
 	lockdep_assert_held(&rpal_lock);
 	node->notice.key = key;
 	node->notice.id = id;
 	node->notice.reason = reason;
-	list_add_tail(&node->node, &n->list);
+	list_add_tail(&node->node, &file->gone);
 }
 
 /**
- * rpal_notices_wake() - there are new ones
- * @n:		notices
+ * rpal_notice_wake() - there are new ones
+ * @slot:	of the service that has got them
+ *
+ * Context: any, without rpal_lock: that is below all that a wake-up takes.
+ */
+void rpal_notice_wake(unsigned int slot)
+{
+	struct rpal_file *file = NULL;
+
+	/* Files are freed after a grace period. */
+	rcu_read_lock();
+	spin_lock(&rpal_lock);
+	if (rpal_slots[slot])
+		file = rpal_slots[slot]->file;
+	spin_unlock(&rpal_lock);
+	if (file)
+		wake_up_interruptible_poll(&file->wq, EPOLLIN | EPOLLRDNORM);
+	rcu_read_unlock();
+}
+
+/**
+ * rpal_notice_pending() - is there one to be read
+ * @file:	a file that is or was a service's
  *
  * Context: any, without rpal_lock.
  */
-void rpal_notices_wake(struct rpal_notices *n)
+bool rpal_notice_pending(struct rpal_file *file)
 {
-	wake_up_interruptible_poll(&n->wq, EPOLLIN | EPOLLRDNORM);
-}
-
-static bool is_empty(struct rpal_notices *n)
-{
-	bool empty;
+	bool pending;
 
 	spin_lock(&rpal_lock);
-	empty = list_empty(&n->list);
+	pending = !list_empty(&file->gone);
 	spin_unlock(&rpal_lock);
-	return empty;
+	return pending;
 }
 
-/**
- * rpal_notices_poll() - poll() of a service's file
- * @n:		its notices
- * @filp:	the file
- * @wait:	of the caller
- *
- * Context: process context.
- * Return: EPOLL* bits.
- */
-__poll_t rpal_notices_poll(struct rpal_notices *n, struct file *filp,
-			   poll_table *wait)
-{
-	poll_wait(filp, &n->wq, wait);
-	return is_empty(n) ? 0 : EPOLLIN | EPOLLRDNORM;
-}
-
-static struct rpal_notice_node *take(struct rpal_notices *n)
+static struct rpal_notice_node *take(struct rpal_file *file)
 {
 	struct rpal_notice_node *node;
 
 	spin_lock(&rpal_lock);
-	node = list_first_entry_or_null(&n->list, struct rpal_notice_node, node);
+	node = list_first_entry_or_null(&file->gone, struct rpal_notice_node,
+					node);
 	if (node)
 		list_del(&node->node);
 	spin_unlock(&rpal_lock);
 	return node;
 }
 
-static void give_back(struct rpal_notices *n, struct rpal_notice_node *node)
+static void give_back(struct rpal_file *file, struct rpal_notice_node *node)
 {
 	spin_lock(&rpal_lock);
-	list_add(&node->node, &n->list);
+	list_add(&node->node, &file->gone);
 	spin_unlock(&rpal_lock);
 }
 
+/* Until there is one, or the service has ended. */
+static int wait_for_one(struct rpal_file *file)
+{
+	return wait_event_interruptible(file->wq, rpal_notice_pending(file) ||
+					!READ_ONCE(file->space)) ? -EINTR : 0;
+}
+
 /**
- * rpal_notices_read() - read() of a service's file
- * @n:		its notices
+ * rpal_notice_read() - read() of a service's file
+ * @file:	the file
  * @to:		user memory
  * @size:	its size in bytes
  * @nonblock:	do not wait for one
  *
  * Context: may sleep.
  * Return: bytes, whole notices; -EINVAL (no room for one), -EAGAIN, -EINTR,
- * -EFAULT (the notice can be read again).
+ * -EFAULT (the notice can be read again), -ENXIO (none, and no service).
  */
-ssize_t rpal_notices_read(struct rpal_notices *n, char __user *to, size_t size,
-			  bool nonblock)
+ssize_t rpal_notice_read(struct rpal_file *file, char __user *to, size_t size,
+			 bool nonblock)
 {
 	struct rpal_notice_node *node;
 	ssize_t done = 0;
+	int err = 0;
 
 	if (size < sizeof(node->notice))
 		return -EINVAL;
-	while (size - done >= sizeof(node->notice)) {
-		node = take(n);
+	while (!err && size - done >= sizeof(node->notice)) {
+		node = take(file);
+		if (!node && done)
+			break;
 		if (!node) {
-			if (done || nonblock)
-				break;
-			if (wait_event_interruptible(n->wq, !is_empty(n)))
-				return -EINTR;
+			if (!READ_ONCE(file->space))
+				return -ENXIO;
+			err = nonblock ? -EAGAIN : wait_for_one(file);
 			continue;
 		}
 		if (copy_to_user(to + done, &node->notice,
 				 sizeof(node->notice))) {
-			give_back(n, node);
-			return done ?: -EFAULT;
+			give_back(file, node);
+			err = -EFAULT;
+			continue;
 		}
 		kfree(node);
 		done += sizeof(node->notice);
 	}
-	return done ?: -EAGAIN;
+	return done ?: err;
+}
+
+/**
+ * rpal_notice_forget() - the file is closed
+ * @file:	the file, on which no service is registered any more
+ *
+ * Context: process context.
+ */
+void rpal_notice_forget(struct rpal_file *file)
+{
+	struct rpal_notice_node *node;
+
+	while ((node = take(file)))
+		kfree(node);
 }

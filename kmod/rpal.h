@@ -12,6 +12,10 @@
  *	  thread_lock		thread.c: the table of threads (raw)
  *	  rpal_lock		here: slots, links, services
  *
+ * A thread's watcher is called with the lock of a wait queue of any file, and
+ * takes none. Wait queues are woken with none of the above held: what is called
+ * then may be anybody's.
+ *
  * rpal_lock is taken inside mmu notifiers, so below mmap_lock, rmap locks and
  * page-table locks: nothing is allocated and no other lock is taken while it
  * is held, and since its holder waits for other CPUs to flush, it is never
@@ -25,12 +29,12 @@
 #include <linux/kref.h>
 #include <linux/mm_types.h>
 #include <linux/mmu_notifier.h>
-#include <linux/poll.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 #include <linux/rpal.h>
 
 #include "compat/compat.h"
@@ -117,6 +121,8 @@ void rpal_stat_exit(void);
 
 /* -------------------------------------------------------------- space.c */
 
+struct rpal_notice_node;
+
 /* One process has asked for another. */
 struct rpal_ask {
 	const struct cred *cred;	/* the peer's, when it was checked */
@@ -148,7 +154,7 @@ struct rpal_ask {
  *		were begun through it may still run; under rpal_lock
  * @tgid:	the process that was placed, set together with @laid_out
  * @key:	service key, 0 if there is no service; under rpal_lock
- * @notices:	of its file, while it is a service; holds a reference; under rpal_lock
+ * @file:	that owns the service, NULL if there is none; under rpal_lock
  * @asks:	by slot, whom the service has asked for; under rpal_lock
  * @nr_receivers: receiver blocks of the service
  * @ranges:	its trampolines
@@ -179,7 +185,7 @@ struct rpal_space {
 
 	struct pid *tgid;
 	u64 key;
-	struct rpal_notices *notices;
+	struct rpal_file *file;
 	struct rpal_ask *asks;
 	unsigned int nr_receivers;
 	struct rpal_ranges ranges;
@@ -262,14 +268,25 @@ struct rpal_pending {
  * struct rpal_file - an open /dev/rpal
  * @pending:	placement asked on this file; pid is NULL if none
  * @space:	service registered on this file, or NULL; under rpal_lock
- * @notices:	of links that have ended; there from the first registration on
+ * @gone:	notices of links that have ended, not read yet; under rpal_lock
+ * @channel:	number of the channel that it is, 0 if it is none; under rpal_lock
+ * @channel_of:	whose channel it is, which is alive as long; under rpal_lock
+ * @notices:	as a channel: notices that were not read yet
+ * @wq:		who polls it
+ * @rcu:	for freeing
  */
 struct rpal_file {
 	struct rpal_pending pending;
 	struct rpal_space *space;
-	struct rpal_notices *notices;
+	struct list_head gone;
+	unsigned int channel;
+	struct rpal_space *channel_of;
+	atomic64_t notices;
+	wait_queue_head_t wq;
+	struct rcu_head rcu;
 };
 
+struct rpal_file *rpal_device_file(struct file *filp);
 int rpal_device_init(void);
 void rpal_device_exit(void);
 
@@ -290,21 +307,19 @@ void rpal_service_mm_gone(struct rpal_space *space);
 int rpal_service_request(struct rpal_file *file, struct rpal_request *req);
 int rpal_service_release(struct rpal_file *file, struct rpal_request *req);
 int rpal_service_peer(struct rpal_file *file, struct rpal_peer *peer);
+struct task_struct *rpal_service_task(struct rpal_space *space);
 void rpal_service_self(struct rpal_self *self);
 
 /* ------------------------------------------------------------- notice.c */
 
-struct rpal_notices *rpal_notices_new(void);
-struct rpal_notices *rpal_notices_get(struct rpal_notices *n);
-void rpal_notices_put(struct rpal_notices *n);
 struct rpal_notice_node *rpal_notice_alloc(void);
-void rpal_notice_add(struct rpal_notices *n, struct rpal_notice_node *node,
+void rpal_notice_add(struct rpal_file *file, struct rpal_notice_node *node,
 		     u64 key, u32 id, u32 reason);
-void rpal_notices_wake(struct rpal_notices *n);
-__poll_t rpal_notices_poll(struct rpal_notices *n, struct file *filp,
-			   poll_table *wait);
-ssize_t rpal_notices_read(struct rpal_notices *n, char __user *to, size_t size,
-			  bool nonblock);
+void rpal_notice_wake(unsigned int slot);
+bool rpal_notice_pending(struct rpal_file *file);
+ssize_t rpal_notice_read(struct rpal_file *file, char __user *to, size_t size,
+			 bool nonblock);
+void rpal_notice_forget(struct rpal_file *file);
 
 /* ------------------------------------------------------------- thread.c */
 
@@ -320,6 +335,27 @@ int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait);
 int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply);
 int rpal_wait_wake(struct rpal_file *file, const struct rpal_wake *wake);
 int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await);
+
+/* ------------------------------------------------------------- peerfd.c */
+
+int rpal_peer_fd(struct rpal_file *file, struct rpal_peer_fd *arg);
+
+/* -------------------------------------------------------------- watch.c */
+
+int rpal_watch(struct rpal_file *file, const struct rpal_watch *arg);
+
+/* ------------------------------------------------------------ channel.c */
+
+struct poll_table_struct;
+
+int rpal_channel_begin(struct rpal_file *file, struct rpal_channel *arg);
+void rpal_channel_end(struct rpal_file *file);
+void rpal_channel_service_gone(struct rpal_space *space);
+int rpal_channel_notify(struct rpal_file *file, const struct rpal_notify *arg);
+__poll_t rpal_channel_poll(struct rpal_file *file, struct file *filp,
+			   struct poll_table_struct *wait);
+ssize_t rpal_channel_read(struct rpal_file *file, char __user *to, size_t len);
+void rpal_channel_module_exit(void);
 
 /* ------------------------------------------------------------ account.c */
 

@@ -9,6 +9,7 @@
  */
 #include <linux/cred.h>
 #include <linux/pid.h>
+#include <linux/poll.h>
 #include <linux/ptrace.h>
 #include <linux/random.h>
 #include <linux/sched/coredump.h>
@@ -76,27 +77,17 @@ static void tell_locked(struct rpal_space *peer, struct rpal_space *space,
 	if (!test_bit(peer->slot, space->peers) || !asked_locked(peer, space))
 		return;
 	ask = &peer->asks[space->slot];
-	rpal_notice_add(peer->notices, ask->notice, key, space->slot, reason);
+	rpal_notice_add(peer->file, ask->notice, key, space->slot, reason);
 	ask->notice = NULL;
 	__set_bit(peer->slot, told);
 }
 
-/* Not under the lock: that is below all that a wake-up takes. */
 static void wake_told(unsigned long *told)
 {
 	unsigned int slot;
 
-	for_each_set_bit(slot, told, RPAL_NR_SLOTS) {
-		struct rpal_notices *notices = NULL;
-
-		spin_lock(&rpal_lock);
-		if (rpal_slots[slot] && rpal_slots[slot]->notices)
-			notices = rpal_notices_get(rpal_slots[slot]->notices);
-		spin_unlock(&rpal_lock);
-		if (notices)
-			rpal_notices_wake(notices);
-		rpal_notices_put(notices);
-	}
+	for_each_set_bit(slot, told, RPAL_NR_SLOTS)
+		rpal_notice_wake(slot);
 }
 
 static u32 state_locked(struct rpal_space *space, struct rpal_space *peer)
@@ -133,32 +124,17 @@ static bool ranges_valid(const struct rpal_space *space,
 static int begin_locked(struct rpal_file *file, struct rpal_space *space,
 			struct rpal_ask *asks, const struct rpal_register *reg)
 {
-	if (file->space || space->key)
+	if (file->space || file->channel || space->key)
 		return -EBUSY;
 	if (find_locked(reg->key))
 		return -EAGAIN;
 	rpal_space_get(space);
 	file->space = space;
-	space->notices = rpal_notices_get(file->notices);
+	space->file = file;
 	space->asks = asks;
 	space->nr_receivers = reg->nr_receivers;
 	space->ranges = reg->ranges;
 	space->key = reg->key;
-	return 0;
-}
-
-/* They stay with the file: somebody may be polling it when the service has ended. */
-static int make_notices(struct rpal_file *file)
-{
-	struct rpal_notices *notices;
-
-	if (READ_ONCE(file->notices))
-		return 0;
-	notices = rpal_notices_new();
-	if (!notices)
-		return -ENOMEM;
-	if (cmpxchg(&file->notices, NULL, notices))
-		rpal_notices_put(notices);
 	return 0;
 }
 
@@ -185,9 +161,6 @@ int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 		return -EPERM;
 	if (!ranges_valid(space, &reg->ranges))
 		return -EINVAL;
-	err = make_notices(file);
-	if (err)
-		return err;
 	asks = kcalloc(RPAL_NR_SLOTS, sizeof(*asks), GFP_KERNEL_ACCOUNT);
 	if (!asks)
 		return -ENOMEM;
@@ -206,9 +179,8 @@ int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 	return 0;
 }
 
-/* Ends a service; the results are to be freed without the lock. */
+/* Ends a service; the result is to be freed without the lock. */
 static struct rpal_ask *end_locked(struct rpal_space *space,
-				   struct rpal_notices **notices,
 				   unsigned long *told)
 {
 	struct rpal_ask *asks = space->asks;
@@ -218,7 +190,7 @@ static struct rpal_ask *end_locked(struct rpal_space *space,
 	if (!key)
 		return NULL;
 	space->key = 0;
-	swap(space->notices, *notices);
+	space->file = NULL;
 	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
 		struct rpal_space *peer = rpal_slots[slot];
 
@@ -253,14 +225,13 @@ static void forget_locked(struct rpal_space *space)
 static void end(struct rpal_space *space, bool alive)
 {
 	DECLARE_BITMAP(told, RPAL_NR_SLOTS) = {};
-	struct rpal_notices *notices = NULL;
 	struct rpal_ask *asks;
 
 	spin_lock(&rpal_lock);
-	asks = end_locked(space, &notices, told);
+	asks = end_locked(space, told);
 	spin_unlock(&rpal_lock);
-	rpal_notices_put(notices);
 	wake_told(told);
+	rpal_channel_service_gone(space);
 	rpal_thread_service_gone(space, alive);
 	spin_lock(&rpal_lock);
 	forget_locked(space);
@@ -297,6 +268,8 @@ void rpal_service_file_gone(struct rpal_file *file)
 		return;
 	end(space, true);
 	rpal_space_put(space);
+	/* Who waits for notices of it. */
+	wake_up_poll(&file->wq, EPOLLERR);
 }
 
 /**
@@ -318,8 +291,14 @@ int rpal_service_unregister(struct rpal_file *file)
 
 /* ---------------------------------------------------------------- consent */
 
-/* A task of the service's process, with a reference: any that has its mm. */
-static struct task_struct *task_of(struct rpal_space *space)
+/**
+ * rpal_service_task() - a task of a service's process
+ * @space:	its space
+ *
+ * Context: any.
+ * Return: any task that has its mm, with a reference; NULL if there is none.
+ */
+struct task_struct *rpal_service_task(struct rpal_space *space)
 {
 	struct task_struct *leader, *task, *found = NULL;
 
@@ -340,7 +319,7 @@ static struct task_struct *task_of(struct rpal_space *space)
 /* May the current task share memory with the peer? Notes what was judged. */
 static int check_rights(struct rpal_space *peer, struct rpal_ask *ask)
 {
-	struct task_struct *task = task_of(peer);
+	struct task_struct *task = rpal_service_task(peer);
 	unsigned int mode = READ_ONCE(rpal_link_attach) ?
 			    PTRACE_MODE_ATTACH_REALCREDS :
 			    PTRACE_MODE_READ_REALCREDS;

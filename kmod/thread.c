@@ -347,13 +347,15 @@ static void put_dropped(struct list_head *dropped)
  * rpal_thread_bury() - forget a thread that was killed
  * @t:		the thread, dead; the caller has a reference
  *
- * Context: any.
+ * Context: task context, under no lock; does not sleep.
  */
 void rpal_thread_bury(struct rpal_tcb *t)
 {
 	LIST_HEAD(dropped);
 	bool gone = false;
 
+	/* While the hash has its reference. */
+	rpal_watch_end(t);
 	raw_spin_lock(&thread_lock);
 	if (hlist_unhashed(&t->node)) {
 		raw_spin_unlock(&thread_lock);

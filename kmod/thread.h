@@ -85,6 +85,7 @@ struct rpal_context {
  * @clock_floor: CPU time that it may have seen and keeps, in ns
  * @away_seen:	of the block's away_ticks, what is known already
  * @away_ns:	what its calls have used and was not charged to them yet, in ns
+ * @watcher:	its file that is watched; changes owner by xchg()
  * @install:	task work that installs @mail
  * @kick:	task work that makes another task hand its context over
  * @kicked:	@kick is queued
@@ -125,6 +126,8 @@ struct rpal_tcb {
 	u64 clock_floor;
 	u64 away_seen[RPAL_AWAY];
 	u64 away_ns[RPAL_AWAY];
+
+	struct rpal_watcher *watcher;
 
 	struct callback_head install;
 	struct callback_head kick;
@@ -199,6 +202,9 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 bool rpal_in_call(struct rpal_tcb *t);
 struct rpal_tcb *rpal_borrowed(struct rpal_tcb *t);
 struct rpal_tcb *rpal_callee(struct rpal_tcb *t);
+
+/* watch.c */
+void rpal_watch_end(struct rpal_tcb *t);
 
 /* account.c */
 void rpal_account_call(struct rpal_tcb *t, struct rpal_tcb *callee);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
  * What messages between event loops need from the kernel: news in a block, calls
- * without answer, recovery points.
+ * without answer, recovery points; what a peer calls the other end of a socket,
+ * files whose input is news, files that peers make readable.
  *
  * It speaks to the module and the trampolines themselves, and uses of the
  * library what links services and registers threads.
@@ -10,11 +11,19 @@
  */
 #include "call.h"
 
+#include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 
 #include "../../lib/internal.h"
 
@@ -173,6 +182,7 @@ enum {
 	P_CONNECT, /* with a server at a path */
 	P_GUARD,   /* struct guarded */
 	P_EXIT_THREAD,
+	P_NOTIFY, /* struct rpal_notify */
 	P_NR,
 };
 
@@ -391,11 +401,19 @@ PROC(p_guard)
 	return r;
 }
 
+PROC(p_notify)
+{
+	struct rpal_notify notify = *(struct rpal_notify *)arg;
+
+	return rpal_ioctl(RPAL_IOC_NOTIFY, &notify);
+}
+
 static const rpal_procedure_fn procs[P_NR] = {
 	[P_GETPID] = p_pid,	 [P_TID] = p_tid,
 	[P_LAZY] = p_lazy,	 [P_RELAY] = p_relay,
 	[P_SYSCALL] = p_syscall, [P_CONNECT] = p_connect,
 	[P_GUARD] = p_guard,	 [P_EXIT_THREAD] = p_exit_thread,
+	[P_NOTIFY] = p_notify,
 };
 
 static int server_role(void)
@@ -1013,6 +1031,741 @@ static void nested_guards(void)
 	test_end();
 }
 
+/* ----------------------------------------------------------- peers' sockets */
+
+/* The number, or a negative errno. */
+static int peer_fd(int id, int fd)
+{
+	struct rpal_peer_fd p = { .size = sizeof(p), .id = id, .fd = fd, .peer_fd = -1 };
+
+	return ioctl(rpal_state.fd, RPAL_IOC_PEER_FD, &p) ? -errno : p.peer_fd;
+}
+
+static struct sockaddr_un address;
+static socklen_t address_len;
+
+/* A listening socket in a server. */
+static int server_listen(struct call_peer *p, int type)
+{
+	static int n;
+	int fd = server_sys(p, SYS_socket, AF_UNIX, type, 0, 0, 0, 0);
+
+	address.sun_family = AF_UNIX;
+	address_len = offsetof(struct sockaddr_un, sun_path) + 1 +
+		      snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
+			       "call-messages-%d", n++);
+	CHECK(fd >= 0, "%d", fd);
+	CHECK_IS(server_sys(p, SYS_bind, fd, (u64)&address, address_len, 0, 0, 0), 0);
+	CHECK_IS(server_sys(p, SYS_listen, fd, 5, 0, 0, 0, 0), 0);
+	return fd;
+}
+
+static int connect_there(int type)
+{
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+	CHECK_ERR(connect(fd, (struct sockaddr *)&address, address_len), 0);
+	return fd;
+}
+
+static long server_close(struct call_peer *p, int fd)
+{
+	return server_sys(p, SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+/* While the peer is accepting: it is either not yet, or there. */
+static void accept_races(struct call_peer *p, int listening)
+{
+	long args[] = { SYS_accept, listening, 0, 0, 0, 0, 0 };
+	struct call_thread c;
+	int i, fd, r, again = 0;
+
+	for (i = 0; i < 200 * factor; i++) {
+		call_begin(&c, p, P_SYSCALL, args, sizeof(args));
+		fd = connect_there(SOCK_STREAM);
+		while ((r = peer_fd(p->id, fd)) == -EAGAIN)
+			again++;
+		CHECK_IS(call_join(&c), 0);
+		if (!CHECK(r == c.result, "round %d: %d, not %ld", i, r, c.result))
+			break;
+		close(fd);
+		CHECK_IS(server_close(p, c.result), 0);
+	}
+	printf("  %d rounds, %d times not yet\n", i, again);
+}
+
+static void peer_fd_refusals(struct call_peer *a)
+{
+	struct rpal_peer_fd bad = { .size = sizeof(bad), .id = a->id, .flags = 1 };
+	int fd, sv[2], pipes[2];
+
+	CHECK_IS(peer_fd(a->id, 1000), -EBADF);
+	CHECK_IS(peer_fd(a->id, -1), -EBADF);
+	MUST(!pipe(pipes));
+	CHECK_IS(peer_fd(a->id, pipes[0]), -ENOTSOCK);
+	close(pipes[0]);
+	close(pipes[1]);
+	MUST(!socketpair(AF_UNIX, SOCK_DGRAM, 0, sv));
+	CHECK_IS(peer_fd(a->id, sv[0]), -EPROTONOSUPPORT);
+	close(sv[0]);
+	close(sv[1]);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (fd >= 0)
+		CHECK_IS(peer_fd(a->id, fd), -EPROTONOSUPPORT);
+	close(fd);
+	fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	CHECK_IS(peer_fd(a->id, fd), -ENOTCONN);
+	close(fd);
+	MUST(!socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
+	CHECK_IS(peer_fd(a->id, sv[0]), -EREMOTE);
+	CHECK_IS(peer_fd(rpal_state.id, sv[0]), -ESRCH);
+	CHECK_IS(peer_fd(0, sv[0]), -ESRCH);
+	CHECK_IS(peer_fd(255, sv[0]), -ESRCH);
+	CHECK_IS(peer_fd(-1, sv[0]), -ESRCH);
+	bad.fd = sv[0];
+	CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_PEER_FD, &bad), EINVAL);
+	bad.flags = 0;
+	bad.reserved = 1;
+	CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_PEER_FD, &bad), EINVAL);
+	bad.reserved = 0;
+	fd = test_open();
+	CHECK_ERR(ioctl(fd, RPAL_IOC_PEER_FD, &bad), ENXIO);
+	close(fd);
+	close(sv[0]);
+	close(sv[1]);
+}
+
+static void peer_fds(void)
+{
+	static const int types[] = { SOCK_STREAM, SOCK_SEQPACKET };
+	int i, listening, fd, there, twice;
+	struct call_peer a, b;
+
+	test_begin("what a peer calls the other end");
+	call_peer_new(&a, "server", 2);
+	call_peer_new(&b, "server", 1);
+	for (i = 0; i < 2; i++) {
+		listening = server_listen(&a, types[i]);
+		fd = connect_there(types[i]);
+		CHECK_IS(peer_fd(a.id, fd), -EAGAIN);
+		there = server_sys(&a, SYS_accept, listening, 0, 0, 0, 0, 0);
+		CHECK(there >= 0, "%d", there);
+		CHECK_IS(peer_fd(a.id, fd), there);
+		CHECK_IS(peer_fd(b.id, fd), -EREMOTE);
+		twice = server_sys(&a, SYS_dup, there, 0, 0, 0, 0, 0);
+		CHECK_IS(peer_fd(a.id, fd), -ENOTUNIQ);
+		CHECK_IS(server_close(&a, there), 0);
+		CHECK_IS(peer_fd(a.id, fd), twice);
+		CHECK_IS(server_close(&a, twice), 0);
+		CHECK_IS(peer_fd(a.id, fd), -EREMOTE);
+		close(fd);
+		/* Never to be accepted. */
+		fd = connect_there(types[i]);
+		CHECK_IS(peer_fd(a.id, fd), -EAGAIN);
+		CHECK_IS(server_close(&a, listening), 0);
+		CHECK_IS(peer_fd(a.id, fd), -EREMOTE);
+		close(fd);
+	}
+	test_end();
+
+	test_begin("while it accepts");
+	listening = server_listen(&a, SOCK_STREAM);
+	accept_races(&a, listening);
+	test_end();
+
+	test_begin("refusals: sockets of peers");
+	peer_fd_refusals(&a);
+	/* The peer ends. */
+	fd = connect_there(SOCK_STREAM);
+	CHECK(server_sys(&a, SYS_accept, listening, 0, 0, 0, 0, 0) >= 0, "accept");
+	CHECK(peer_fd(a.id, fd) >= 0, "accepted, but %d", peer_fd(a.id, fd));
+	call_peer_end(&a);
+	CHECK_IS(peer_fd(a.id, fd), -ESRCH);
+	close(fd);
+	call_peer_end(&b);
+	test_end();
+}
+
+/* -------------------------------------------------------------- watched files */
+
+/* 0, or a negative errno. */
+static int watch(int fd)
+{
+	struct rpal_watch w = { .size = sizeof(w), .fd = fd };
+
+	return ioctl(rpal_state.fd, RPAL_IOC_WATCH, &w) ? -errno : 0;
+}
+
+/* News since it was asked last. */
+static u32 news_now(void)
+{
+	return __atomic_exchange_n(&myself()->block->news, 0, __ATOMIC_SEQ_CST);
+}
+
+static void put(int fd)
+{
+	u64 one = 1;
+
+	MUST(write(fd, &one, sizeof(one)) == sizeof(one));
+}
+
+static void take(int fd)
+{
+	u64 v;
+
+	MUST(read(fd, &v, sizeof(v)) > 0);
+}
+
+static void watch_epoll(void)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int i, pipes[2], ep = epoll_create1(EPOLL_CLOEXEC);
+
+	test_begin("input is news");
+	MUST(ep >= 0 && !pipe(pipes));
+	MUST(!epoll_ctl(ep, EPOLL_CTL_ADD, pipes[0], &ev));
+	news_now();
+	CHECK_IS(watch(ep), 0);
+	CHECK_IS(news_now(), 0);
+	for (i = 0; i < 20; i++) {
+		put(pipes[1]);
+		CHECK_IS(news_now(), RPAL_NEWS_EVENT);
+		CHECK_IS(news_now(), 0);
+		/* Whether what was there is taken or not. */
+		if (i % 3 == 0) {
+			CHECK_IS(epoll_wait(ep, &ev, 1, 0), 1);
+			take(pipes[0]);
+		}
+	}
+	CHECK_IS(watch(-1), 0);
+	put(pipes[1]);
+	CHECK_IS(news_now(), 0);
+	close(ep);
+	close(pipes[0]);
+	close(pipes[1]);
+	test_end();
+}
+
+static void watches(void)
+{
+	int event = eventfd(0, EFD_CLOEXEC), next = eventfd(0, EFD_CLOEXEC), other, sv[2];
+	char byte = 1;
+
+	test_begin("one file after the other");
+	MUST(event >= 0 && next >= 0 && !socketpair(AF_UNIX, SOCK_STREAM, 0, sv));
+	news_now();
+	/* There already. */
+	put(event);
+	CHECK_IS(watch(event), 0);
+	CHECK_IS(news_now(), RPAL_NEWS_EVENT);
+	CHECK_IS(watch(next), 0);
+	CHECK_IS(news_now(), 0);
+	put(event);
+	CHECK_IS(news_now(), 0);
+	put(next);
+	CHECK_IS(news_now(), RPAL_NEWS_EVENT);
+	/* An error changes nothing. */
+	CHECK_IS(watch(1000), -EBADF);
+	put(next);
+	CHECK_IS(news_now(), RPAL_NEWS_EVENT);
+	/* Closed, but still open elsewhere. */
+	other = dup(next);
+	close(next);
+	put(other);
+	CHECK_IS(news_now(), RPAL_NEWS_EVENT);
+	CHECK_IS(watch(-1), 0);
+	CHECK_IS(watch(-1), 0);
+	put(other);
+	CHECK_IS(news_now(), 0);
+	/* Room to write is none, the end is some. */
+	CHECK_IS(watch(sv[0]), 0);
+	MUST(write(sv[0], &byte, 1) == 1);
+	MUST(read(sv[1], &byte, 1) == 1);
+	CHECK_IS(news_now(), 0);
+	close(sv[1]);
+	CHECK_IS(news_now(), RPAL_NEWS_EVENT);
+	/* What others say there stays. */
+	__atomic_store_n(&myself()->block->news, 0xf0, __ATOMIC_SEQ_CST);
+	CHECK_IS(watch(other), 0);
+	CHECK_IS(news_now(), 0xf0 | RPAL_NEWS_EVENT);
+	CHECK_IS(watch(-1), 0);
+	close(sv[0]);
+	close(other);
+	close(event);
+	test_end();
+}
+
+static void *unregistered(void *arg)
+{
+	CHECK_IS(watch(*(int *)arg), -ENXIO);
+	CHECK_IS(watch(-1), -ENXIO);
+	return NULL;
+}
+
+static void watch_refusals(void)
+{
+	struct rpal_watch bad = { .size = sizeof(bad), .fd = -1, .flags = 1 };
+	int fd, both, pipes[2];
+	pthread_t thread;
+	char path[64];
+
+	test_begin("refusals: watched files");
+	CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_WATCH, &bad), EINVAL);
+	bad.flags = 0;
+	bad.reserved = 1;
+	CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_WATCH, &bad), EINVAL);
+	bad.reserved = 0;
+	fd = test_open();
+	CHECK_ERR(ioctl(fd, RPAL_IOC_WATCH, &bad), ENXIO);
+	CHECK_IS(watch(fd), -EPERM);
+	close(fd);
+	CHECK_IS(watch(rpal_state.fd), -EPERM);
+	CHECK_IS(watch(1000), -EBADF);
+	CHECK_IS(watch(-2), -EBADF);
+	fd = open("/tmp", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	CHECK_IS(watch(fd), -EPERM);
+	close(fd);
+	/* One queue for each direction. */
+	MUST(!pipe(pipes));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", pipes[0]);
+	both = open(path, O_RDWR | O_CLOEXEC);
+	MUST(both >= 0);
+	CHECK_IS(watch(both), -EOPNOTSUPP);
+	news_now();
+	put(pipes[1]);
+	CHECK_IS(news_now(), 0);
+	MUST(!pthread_create(&thread, NULL, unregistered, &pipes[0]));
+	pthread_join(thread, NULL);
+	close(both);
+	close(pipes[0]);
+	close(pipes[1]);
+	test_end();
+}
+
+static volatile bool stop;
+static volatile int parked;
+
+static void *hammer_thread(void *arg)
+{
+	int fd = *(int *)arg;
+	u64 v;
+
+	while (!stop) {
+		put(fd);
+		if (test_random() % 16 == 0 && read(fd, &v, sizeof(v)) < 0)
+			sched_yield();
+	}
+	return NULL;
+}
+
+static int empty_signalfd(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	return signalfd(-1, &none, SFD_CLOEXEC);
+}
+
+/* A thread that ends with what it watches, in one way or other. */
+static void *watcher_thread(void *arg)
+{
+	struct rpal_thread t = { .size = sizeof(t), .flags = RPAL_THREAD_SENDER };
+	int i, fd = *(int *)arg;
+
+	myself();
+	for (i = test_random() % 3; i >= 0; i--)
+		CHECK_IS(watch(fd), 0);
+	switch (test_random() % 4) {
+	case 0:
+		CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_THREAD_EXIT), 0);
+		CHECK_IS(watch(fd), -ENXIO);
+		CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_THREAD, &t), 0);
+		break;
+	case 1:
+		fd = empty_signalfd();
+		CHECK_IS(watch(fd), 0);
+		close(fd);
+		break;
+	case 2:
+		/* Without destructors. */
+		syscall(SYS_exit, 0);
+	}
+	return NULL;
+}
+
+/* One whose service ends meanwhile. */
+static void *parked_thread(void *arg)
+{
+	int n;
+
+	myself();
+	CHECK_IS(watch(*(int *)arg), 0);
+	n = __atomic_add_fetch(&parked, 1, __ATOMIC_RELEASE);
+	/* Some try again and again. */
+	while (parked > 0)
+		if (n % 2)
+			watch(*(int *)arg);
+		else
+			usleep(1000);
+	return NULL;
+}
+
+/*
+ * A task of this mm that leaves it: its signal handlers, with the wait queue of
+ * its signalfd, go with it while the thread is still registered.
+ */
+static void watch_and_exec(void)
+{
+	struct rpal_thread t = { .size = sizeof(t), .flags = RPAL_THREAD_SENDER };
+	struct rpal_watch w = { .size = sizeof(w), .fd = empty_signalfd() };
+	char *argv[] = { "call-messages", NULL };
+	int status;
+	pid_t pid;
+
+	MUST(w.fd >= 0 && !setenv("RPAL_TEST_ROLE", "nothing", 1));
+	pid = vfork();
+	if (!pid) {
+		if (ioctl(rpal_state.fd, RPAL_IOC_THREAD, &t) ||
+		    ioctl(rpal_state.fd, RPAL_IOC_WATCH, &w))
+			_exit(70);
+		execv("/proc/self/exe", argv);
+		_exit(71);
+	}
+	MUST(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK(!status, "%s", test_status(status));
+	unsetenv("RPAL_TEST_ROLE");
+	close(w.fd);
+}
+
+static void watch_lives(void)
+{
+	int i, j, fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pthread_t hammer, t[4];
+
+	test_begin("threads and services end while their files are busy");
+	MUST(fd >= 0);
+	MUST(!pthread_create(&hammer, NULL, hammer_thread, &fd));
+	for (i = 0; i < 60 * factor; i++) {
+		for (j = 0; j < 4; j++)
+			MUST(!pthread_create(&t[j], NULL, watcher_thread, &fd));
+		for (j = 0; j < 4; j++)
+			pthread_join(t[j], NULL);
+	}
+	for (i = 0; i < 20 * factor; i++) {
+		for (j = 0; j < 4; j++)
+			MUST(!pthread_create(&t[j], NULL, parked_thread, &fd));
+		MUST(call_wait_for(&parked, 4));
+		if (i % 4 == 0)
+			watch_and_exec();
+		rpal_exit();
+		call_init(4);
+		parked = 0;
+		for (j = 0; j < 4; j++)
+			pthread_join(t[j], NULL);
+	}
+	stop = true;
+	pthread_join(hammer, NULL);
+	stop = false;
+	close(fd);
+	test_end();
+}
+
+static int nothing_role(void)
+{
+	return 0;
+}
+
+/* ------------------------------------------------------------------ channels */
+
+/* 0, or a negative errno. */
+static int channel_at(int fd, int service, u32 *number)
+{
+	struct rpal_channel c = { .size = sizeof(c), .service = service };
+
+	if (ioctl(fd, RPAL_IOC_CHANNEL, &c))
+		return -errno;
+	*number = c.number;
+	return 0;
+}
+
+static int channel_new(u32 *number)
+{
+	int fd = test_open();
+
+	CHECK_IS(channel_at(fd, rpal_state.fd, number), 0);
+	return fd;
+}
+
+static int notify(u32 id, u32 number)
+{
+	struct rpal_notify n = { .size = sizeof(n), .id = id, .number = number };
+
+	return rpal_ioctl(RPAL_IOC_NOTIFY, &n);
+}
+
+static long notify_by(struct call_peer *p, u32 id, u32 number)
+{
+	struct rpal_notify n = { .size = sizeof(n), .id = id, .number = number };
+
+	return call_result(p, P_NOTIFY, &n, sizeof(n), 0);
+}
+
+static int events_of(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	MUST(poll(&p, 1, 0) >= 0);
+	return p.revents;
+}
+
+/* Notices, or a negative errno. */
+static long notices(int fd)
+{
+	u64 v = 0;
+	long r = read(fd, &v, sizeof(v));
+
+	return r == sizeof(v) ? (long)v : -errno;
+}
+
+struct notifier {
+	struct call_peer *peer;
+	u32 number;
+};
+
+static void *notify_later(void *arg)
+{
+	struct notifier *n = arg;
+
+	usleep(test_random() % 20000);
+	CHECK_IS(notify_by(n->peer, rpal_state.id, n->number), 0);
+	return NULL;
+}
+
+static void channel_in_epoll(struct call_peer *p, int fd, u32 number)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct notifier n = { p, number };
+	int i, ep = epoll_create1(EPOLL_CLOEXEC);
+	pthread_t thread;
+
+	MUST(!epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev));
+	for (i = 0; i < 20; i++) {
+		CHECK_IS(epoll_wait(ep, &ev, 1, 0), 0);
+		MUST(!pthread_create(&thread, NULL, notify_later, &n));
+		CHECK_IS(epoll_wait(ep, &ev, 1, test_patience() * 1000), 1);
+		pthread_join(thread, NULL);
+		CHECK_IS(notices(fd), 1);
+	}
+	close(ep);
+}
+
+/* A channel of a server; its number. */
+static u32 server_channel(struct call_peer *p)
+{
+	static const char dev[] = TEST_DEV;
+	struct rpal_channel c = { .size = sizeof(c) };
+	int fd = server_sys(p, SYS_open, (u64)dev, O_RDWR, 0, 0, 0, 0);
+
+	CHECK(fd >= 0, "%d", fd);
+	/* One of its files owns the service. */
+	for (c.service = 3; !c.number && c.service < 100; c.service++)
+		server_sys(p, SYS_ioctl, fd, RPAL_IOC_CHANNEL, (u64)&c, 0, 0, 0);
+	CHECK(c.number, "no channel");
+	return c.number;
+}
+
+static void notify_refusals(struct call_peer *a, struct call_peer *b)
+{
+	struct rpal_notify bad = { .size = sizeof(bad), .flags = 1 };
+	u32 number;
+	int fd;
+
+	CHECK_IS(notify_by(a, rpal_state.id, 0), -ESRCH);
+	CHECK_IS(notify_by(a, rpal_state.id, 1024), -ESRCH);
+	CHECK_IS(notify_by(a, rpal_state.id, 1025), -ESRCH);
+	CHECK_IS(notify_by(a, rpal_state.id, -1), -ESRCH);
+	CHECK_IS(notify_by(a, 0, 1), -ESRCH);
+	CHECK_IS(notify_by(a, 255, 1), -ESRCH);
+	CHECK_IS(notify_by(a, -1, 1), -ESRCH);
+	CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_NOTIFY, &bad), EINVAL);
+	bad.flags = 0;
+	fd = test_open();
+	CHECK_ERR(ioctl(fd, RPAL_IOC_NOTIFY, &bad), ENXIO);
+	close(fd);
+	/* We are linked with b, a is not. */
+	number = server_channel(b);
+	CHECK_IS(notify(b->id, number), 0);
+	CHECK_IS(notify_by(a, b->id, number), -ESRCH);
+	call_peer_end(b);
+	CHECK_IS(notify(b->id, number), -ESRCH);
+}
+
+static void channels(void)
+{
+	u32 number = 0, second = 0;
+	struct call_peer a, b;
+	u64 pair[2] = {};
+	int i, fd, fd2;
+
+	test_begin("a channel becomes readable");
+	call_peer_new(&a, "server", 1);
+	call_peer_new(&b, "server", 1);
+	fd = channel_new(&number);
+	fd2 = channel_new(&second);
+	CHECK(number >= 1 && second >= 1 && number != second, "%u, %u", number, second);
+	CHECK_IS(events_of(fd), 0);
+	CHECK_IS(notices(fd), -EAGAIN);
+	for (i = 0; i < 3; i++)
+		CHECK_IS(notify_by(&a, rpal_state.id, number), 0);
+	CHECK_IS(notify(rpal_state.id, number), 0);
+	CHECK_IS(events_of(fd), POLLIN);
+	CHECK_IS(events_of(fd2), 0);
+	CHECK_ERR(read(fd, pair, 7), EINVAL);
+	CHECK_ERR(syscall(SYS_read, fd, 16, 8), EFAULT);
+	CHECK_IS(read(fd, pair, sizeof(pair)), 8);
+	CHECK_IS(pair[0], 4);
+	CHECK_IS(events_of(fd), 0);
+	CHECK_IS(notices(fd), -EAGAIN);
+	channel_in_epoll(&a, fd, number);
+	news_now();
+	CHECK_IS(watch(fd), 0);
+	CHECK_IS(notify_by(&b, rpal_state.id, number), 0);
+	CHECK_IS(news_now(), RPAL_NEWS_EVENT);
+	CHECK_IS(watch(-1), 0);
+	close(fd);
+	CHECK_IS(notify_by(&a, rpal_state.id, number), -ESRCH);
+	CHECK_IS(notify_by(&a, rpal_state.id, second), 0);
+	close(fd2);
+	test_end();
+
+	test_begin("whom one may notify");
+	notify_refusals(&a, &b);
+	call_peer_end(&a);
+	test_end();
+}
+
+static void channel_refusals(void)
+{
+	struct rpal_channel c = { .size = sizeof(c), .service = rpal_state.fd, .flags = 1 };
+	struct rpal_channel *ro =
+		mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = test_open(), other = test_open(), copy = dup(rpal_state.fd), status;
+	u32 number;
+	pid_t pid;
+
+	test_begin("refusals: channels");
+	CHECK_IS(events_of(fd), POLLERR);
+	CHECK_IS(notices(fd), -EINVAL);
+	CHECK_IS(events_of(rpal_state.fd), POLLERR);
+	CHECK_IS(notices(rpal_state.fd), -EINVAL);
+	CHECK_ERR(ioctl(fd, RPAL_IOC_CHANNEL, &c), EINVAL);
+	CHECK_IS(channel_at(fd, 1000, &number), -EBADF);
+	CHECK_IS(channel_at(fd, TEST_FD_DRIVER, &number), -EINVAL);
+	CHECK_IS(channel_at(fd, other, &number), -ENXIO);
+	CHECK_IS(channel_at(rpal_state.fd, rpal_state.fd, &number), -EBUSY);
+	/* Whose number cannot be told is none. */
+	*ro = c;
+	ro->flags = 0;
+	MUST(!mprotect(ro, PAGE, PROT_READ));
+	CHECK_ERR(ioctl(fd, RPAL_IOC_CHANNEL, ro), EFAULT);
+	CHECK_IS(events_of(fd), POLLERR);
+	CHECK_IS(channel_at(fd, rpal_state.fd, &number), 0);
+	CHECK_IS(channel_at(fd, rpal_state.fd, &number), -EBUSY);
+	fflush(stdout);
+	pid = fork();
+	if (!pid) /* the library closes what it has; this is a copy */
+		_exit(channel_at(other, copy, &number) == -EPERM ? 0 : 1);
+	status = test_wait(pid);
+	CHECK(!status, "a child: %s", test_status(status));
+	MUST(!munmap(ro, PAGE));
+	close(fd);
+	close(other);
+	close(copy);
+	test_end();
+}
+
+static void channel_ends(void)
+{
+	struct rlimit lim = { 2048, 2048 };
+	int fds[1024], i, extra;
+	u32 number;
+
+	test_begin("1024 channels");
+	MUST(!setrlimit(RLIMIT_NOFILE, &lim));
+	for (i = 0; i < 1024; i++) {
+		fds[i] = channel_new(&number);
+		if (!CHECK(number >= 1 && number <= 1024, "%u", number))
+			break;
+	}
+	extra = test_open();
+	CHECK_IS(channel_at(extra, rpal_state.fd, &number), -ENOSPC);
+	close(fds[500]);
+	CHECK_IS(channel_at(extra, rpal_state.fd, &number), 0);
+	CHECK_IS(notify(rpal_state.id, number), 0);
+	CHECK_IS(notices(extra), 1);
+	fds[500] = extra;
+	for (i = 10; i < 1024; i++)
+		close(fds[i]);
+	test_end();
+
+	test_begin("channels end with the service");
+	CHECK_IS(events_of(fds[0]), 0);
+	rpal_exit();
+	for (i = 0; i < 10; i++) {
+		CHECK_IS(events_of(fds[i]), POLLERR);
+		CHECK_IS(notices(fds[i]), -EINVAL);
+	}
+	call_init(4);
+	for (i = 0; i < 10; i++) {
+		CHECK_IS(events_of(fds[i]), POLLERR);
+		CHECK_IS(channel_at(fds[i], rpal_state.fd, &number), 0);
+		CHECK_IS(notify(rpal_state.id, number), 0);
+		CHECK_IS(notices(fds[i]), 1);
+		close(fds[i]);
+	}
+	test_end();
+}
+
+static void *notify_thread(void *arg)
+{
+	u32 number;
+
+	/* Of a service that comes and goes: how it ends is not said. */
+	while (!stop)
+		for (number = 1; number < 5; number++)
+			notify(rpal_state.id, number);
+	return arg;
+}
+
+static void channel_lives(void)
+{
+	int i, j, fd[4], ep = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event ev = { .events = EPOLLIN };
+	pthread_t thread;
+	u32 number;
+
+	test_begin("channels come and go while they are notified");
+	MUST(!pthread_create(&thread, NULL, notify_thread, NULL));
+	for (i = 0; i < 500 * factor; i++) {
+		for (j = 0; j < 4; j++) {
+			fd[j] = channel_new(&number);
+			MUST(!epoll_ctl(ep, EPOLL_CTL_ADD, fd[j], &ev));
+		}
+		epoll_wait(ep, &ev, 1, 1);
+		if (i % 50 == 0) {
+			rpal_exit();
+			call_init(4);
+		}
+		for (j = 0; j < 4; j++)
+			close(fd[j]);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	stop = false;
+	close(ep);
+	test_end();
+}
+
 /* ------------------------------------------------------------------- driver */
 
 static void begin_client(void)
@@ -1054,12 +1807,43 @@ static int vanish_role(void)
 	return 0;
 }
 
+static int files_role(void)
+{
+	begin_client();
+	peer_fds();
+	return 0;
+}
+
+static int watch_role(void)
+{
+	begin_client();
+	watch_epoll();
+	watches();
+	watch_refusals();
+	watch_lives();
+	return 0;
+}
+
+static int channel_role(void)
+{
+	begin_client();
+	channels();
+	channel_refusals();
+	channel_ends();
+	channel_lives();
+	return 0;
+}
+
 static const struct test_role roles[] = { { "news", news_role },
 					  { "server", server_role },
+					  { "nothing", nothing_role },
 					  { "news-client", news_client_role },
 					  { "async", async_role },
 					  { "guard", guard_role },
 					  { "vanish", vanish_role },
+					  { "files", files_role },
+					  { "watch", watch_role },
+					  { "channel", channel_role },
 					  {} };
 
 static void run(const char *role, const char *arg)
@@ -1084,7 +1868,7 @@ int main(int argc, char **argv)
 
 	test_init(argc, argv, roles);
 	/* All that are clients. */
-	for (i = 2; roles[i].name; i++)
+	for (i = 3; roles[i].name; i++)
 		if (argc < 3 || !strcmp(argv[2], roles[i].name))
 			run(roles[i].name, arg);
 	return test_finish();

@@ -504,8 +504,8 @@ struct rpal_await {
  *
  * Errors: -ENXIO, -ESRCH (not linked), -EBADF, -ENOTSOCK, -EPROTONOSUPPORT (no
  * AF_UNIX stream or seqpacket socket), -ENOTCONN, -EAGAIN (the other end was not
- * accepted yet: ask again), -EREMOTE (it is not open in that service), -ENOTUNIQ
- * (it has several descriptors there).
+ * accepted yet, or is just being: ask again), -EREMOTE (it is not open in that
+ * service), -ENOTUNIQ (it has several descriptors there).
  */
 struct rpal_peer_fd {
 	__u32 size;
@@ -524,11 +524,12 @@ struct rpal_peer_fd {
  * @reserved:	must be 0
  *
  * The kernel sets RPAL_NEWS_EVENT in the calling thread's block now if the file
- * has input, and whenever some arrives. One file per thread; another replaces
- * it. The file stays open until then, or until the thread ends.
+ * has input, and whenever some arrives, or an error or the end. That alone wakes
+ * nobody. One file per thread; another replaces it, but not if there is an error.
+ * The file stays open until then, or until the thread ends.
  *
- * Errors: -ENXIO (not registered), -EBADF, -EPERM (not pollable), -EOPNOTSUPP
- * (a file with several wait queues), -ENOMEM.
+ * Errors: -ENXIO (not registered), -EBADF, -EPERM (not pollable, or of /dev/rpal
+ * and no channel), -EOPNOTSUPP (a file with several wait queues), -ENOMEM.
  */
 struct rpal_watch {
 	__u32 size;
@@ -547,11 +548,12 @@ struct rpal_watch {
  * On a file of /dev/rpal that is no service's. It polls readable (EPOLLIN) from
  * RPAL_IOC_NOTIFY on until it is read: read() of 8 bytes or more gives the
  * number of notices since the last one, as a __u64, or -EAGAIN if there was none.
- * Ends with the file or the service.
+ * Ends with the file or the service. A file that is no channel, or no longer,
+ * polls EPOLLERR, and read() of it gives -EINVAL.
  *
  * Errors: -ENXIO (no service), -EBADF, -EINVAL (@service is no file of
- * /dev/rpal), -EPERM, -EBUSY (is one already), -ENOSPC (1024 per service),
- * -ENOMEM.
+ * /dev/rpal), -EPERM, -EBUSY (is one already, or owns a service), -ENOSPC (1024
+ * per service), -ENOMEM.
  */
 struct rpal_channel {
 	__u32 size;
