@@ -308,6 +308,9 @@ static int wait_until(struct rpal_thr *thr, int epfd, struct epoll_event *events
 			return n < 0 ? n : found(thr, set, epfd, n);
 		if (until != FOREVER && now_ns() >= until)
 			return timed_out(thr, set, epfd, events, max);
+		/* Another thread may add RPAL events while this one waits. */
+		if (!set)
+			set = events_set_get(epfd);
 		announce(thr, set);
 		if (set && ready_any(set->ready))
 			continue;
@@ -333,7 +336,7 @@ static int plain(int epfd, struct epoll_event *events, int max, int64_t timeout_
 static int wait_masked(struct rpal_thr *thr, int epfd, struct epoll_event *events, int max,
 		       int64_t until, const sigset_t *mask)
 {
-	struct event_set *set = events_set(epfd);
+	struct event_set *set = events_set_get(epfd);
 	struct epoll_event dummy[2];
 	int64_t left = -1;
 	int n, outer;
