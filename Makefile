@@ -50,7 +50,7 @@ help:
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
 	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
-	@echo 'style             checkpatch, sparse, shellcheck, clang-format'
+	@echo 'style             checkpatch, sparse, shellcheck, manual pages, clang-format'
 	@echo 'format            let clang-format put all but the module in order'
 	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
 	@echo 'modules_install   the module, for KVER'
@@ -125,7 +125,9 @@ common		= $(patsubst %.c,$(B)/obj/%.c.o,$(wildcard $(1)/common*.c))
 
 TOOL_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tools/*.c tools/*.S))
 TOOLS		:= $(if $(TOOL_OBJ),$(B)/tools/rpal)
-EXAMPLES	:= $(call progs,examples)
+# One of the examples wants liburing.
+URING		:= $(shell pkg-config --exists liburing && pkg-config --libs liburing)
+EXAMPLES	:= $(filter-out $(if $(URING),,%uring_server),$(call progs,examples))
 UNIT		:= $(call progs,tests/unit)
 GUEST		:= $(call progs,tests/guest)
 

@@ -12,16 +12,20 @@ static int ep;
 
 struct conn {
 	int fd;
+	char buf[BUF_SIZE];
 };
 
-static void serve(struct conn *c, uint32_t events)
+static int serve(struct conn *c, uint32_t events)
 {
-	char buf[BUF_SIZE];
-	ssize_t n = read(c->fd, buf, sizeof(buf));
+	ssize_t n;
 
 	(void)events;
-	if (n > 0 && write(c->fd, buf, n) == n)
-		return;
+	n = read(c->fd, c->buf, BUF_SIZE);
+	return n > 0 && write(c->fd, c->buf, n) == n ? 0 : -1;
+}
+
+static void drop(struct conn *c)
+{
 	close(c->fd);
 	free(c);
 }
@@ -31,8 +35,11 @@ static void accept_one(int listener)
 	struct conn *c = calloc(1, sizeof(*c));
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
 
+	if (!c)
+		return;
 	c->fd = accept(listener, NULL, NULL);
-	epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev);
+	if (epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev))
+		drop(c);
 }
 
 int main(int argc, char **argv)
@@ -42,14 +49,19 @@ int main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	ep = epoll_create1(0);
-	epoll_ctl(ep, EPOLL_CTL_ADD, listener, &ev);
+	if (epoll_ctl(ep, EPOLL_CTL_ADD, listener, &ev)) {
+		perror("echo_server");
+		return 1;
+	}
 	for (;;) {
 		n = epoll_wait(ep, events, 64, -1);
 		for (i = 0; i < n; i++) {
-			if (events[i].data.ptr)
-				serve(events[i].data.ptr, events[i].events);
-			else
+			struct conn *c = events[i].data.ptr;
+
+			if (!c)
 				accept_one(listener);
+			else if (serve(c, events[i].events))
+				drop(c);
 		}
 	}
 }

@@ -10,6 +10,7 @@
  * when it last came to the kernel: it is "parked". Where those do not do for
  * what is wanted now, the caller is asked to wake it when the call ends.
  */
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -427,8 +428,11 @@ EXPORT int rpal_wait(int epfd, int fd, int timeout_ms)
 				 "only a receiver can wait: rpal_thread_init() comes first");
 	if (thr->depth && !thr->open)
 		return rpal_fail(-EBUSY, "a procedure cannot wait for messages");
+	/* There may come some, from other threads, or after what fd is for. */
+	if (!set && fcntl(epfd, F_GETFD) >= 0)
+		set = events_set_get(epfd);
 	if (!set)
-		return rpal_failf(-EBADF, "descriptor %d has no RPAL events", epfd);
+		return rpal_failf(-EBADF, "descriptor %d is no epoll instance", epfd);
 	for (;;) {
 		take_news(thr);
 		announce(thr, set);

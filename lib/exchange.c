@@ -150,6 +150,9 @@ static int swap_keys(int sock, int64_t end, uint64_t *key)
 	if (memcmp(its.magic, mine.magic, sizeof(its.magic)) || its.version != VERSION)
 		return rpal_fail(-EPROTO, "the other end of the socket does not speak the key "
 					  "exchange of this librpal");
+	if (its.key == mine.key)
+		return rpal_fail(-EINVAL, "the other end of the socket is this process, or sends "
+					  "back what it gets and does not know RPAL");
 	*key = its.key;
 	return 0;
 }
