@@ -122,9 +122,11 @@ static u64 random64(void)
 /* A name of a thread: of own ones, the peer's, others, or of nobody. */
 static u32 random_tid(void)
 {
-	switch (test_random() % 8) {
+	switch (test_random() % 9) {
 	case 0:
 		return own_tid;
+	case 7:
+		return RPAL_TID_GUARD;
 	case 1:
 	case 2:
 		return RPAL_TID(RPAL_TID_SERVICE(own_tid), test_random() % RECEIVERS);
@@ -201,7 +203,7 @@ static u64 random_word(void)
 
 static void spoil_one(struct rpal_block *b)
 {
-	switch (test_random() % 12) {
+	switch (test_random() % 13) {
 	case 0:
 	case 1:
 		b->word = random_word();
@@ -232,6 +234,10 @@ static void spoil_one(struct rpal_block *b)
 		break;
 	case 10:
 		b->tid = random_tid();
+		break;
+	case 11:
+		b->news = test_random();
+		b->flags = test_random();
 		break;
 	default:
 		((volatile u64 *)b)[test_random() % (RPAL_BLOCK_SIZE / 8)] = random64();
@@ -284,6 +290,8 @@ static void forge(void)
 		own->callee = random_tid();
 		break;
 	}
+	if (test_random() % 4 == 0)
+		random_block()->flags = test_random() % 2 ? RPAL_BLOCK_ASYNC : 0;
 	/* The more is spoilt, the sooner the forger falls over itself. */
 	if (test_random() % 3)
 		return;
@@ -343,12 +351,14 @@ static void random_ioctl(void)
 		struct rpal_wake wake;
 		struct rpal_await await;
 		struct rpal_thread thread;
+		struct rpal_watch watch;
+		struct rpal_notify notify;
 	} u = {};
 
-	switch (test_random() % 5) {
+	switch (test_random() % 7) {
 	case 0:
 		u.wait = (struct rpal_wait){ .size = sizeof(u.wait),
-					     .flags = test_random() % 3,
+					     .flags = test_random() % 5,
 					     .fd = (int)(test_random() % 8) - 1,
 					     .timeout_ns = 1000000 };
 		ioctl(dev, RPAL_IOC_WAIT, &u);
@@ -369,6 +379,17 @@ static void random_ioctl(void)
 		break;
 	case 4:
 		ioctl(dev, RPAL_IOC_THREAD_EXIT, NULL);
+		break;
+	case 5:
+		u.watch = (struct rpal_watch){ .size = sizeof(u.watch),
+					       .fd = (int)(test_random() % 8) - 1 };
+		ioctl(dev, RPAL_IOC_WATCH, &u);
+		break;
+	case 6:
+		u.notify = (struct rpal_notify){ .size = sizeof(u.notify),
+						 .id = RPAL_TID_SERVICE(random_tid()),
+						 .number = test_random() % 4 };
+		ioctl(dev, RPAL_IOC_NOTIFY, &u);
 		break;
 	}
 }

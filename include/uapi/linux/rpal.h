@@ -330,7 +330,7 @@ struct rpal_peer {
  * in ax, when code of its own slot faults (SIGSEGV, SIGBUS) on an address in the
  * slot of another service, there or not. The kernel clears @callee then. It gets
  * no signal. Its signal mask is not restored: a handler that itself touches such
- * memory meanwhile never returns.
+ * memory meanwhile never returns. It ends with the registration of the thread.
  *
  * With RPAL_BLOCK_ASYNC a call that is handed over to the receiver's own task
  * has ended for the caller: RPAL_CALL_LAZY in ax, and nothing to wait for.
