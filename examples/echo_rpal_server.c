@@ -57,7 +57,7 @@ static int serve(struct conn *c, uint32_t events)
 	return n > 0 && write(c->fd, c->buf, n) == n ? 0 : -1;
 }
 
-/* There may be another event for it: the kernel's come first, then RPAL's. */
+/* There may be another event for it: the kernel's and RPAL's are apart. */
 static void drop(struct conn *c)
 {
 	rpal_close(c->fd);
