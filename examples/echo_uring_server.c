@@ -17,11 +17,11 @@ static struct io_uring ring;
 static int ep, listener, with_rpal;
 
 /* What of it is with the io_uring: never more than one thing. */
-enum doing { POLLING, READING, WRITING };
+enum stage { POLLING, READING, WRITING };
 
 struct conn {
 	int fd;
-	enum doing doing;
+	enum stage at;
 	int peer;      /* its service, if it is one */
 	uint64_t rpal; /* its end of the connection */
 	char buf[BUF_SIZE];
@@ -39,14 +39,14 @@ static struct io_uring_sqe *new_sqe(void *data)
 	return sqe;
 }
 
-static void begin(struct conn *c, enum doing doing, size_t len)
+static void begin(struct conn *c, enum stage at, size_t len)
 {
 	struct io_uring_sqe *sqe = new_sqe(c);
 
-	c->doing = doing;
-	if (doing == POLLING)
+	c->at = at;
+	if (at == POLLING)
 		io_uring_prep_poll_add(sqe, c->fd, POLLIN);
-	else if (doing == READING)
+	else if (at == READING)
 		io_uring_prep_recv(sqe, c->fd, c->buf, len, 0);
 	else
 		io_uring_prep_send(sqe, c->fd, c->buf, len, MSG_NOSIGNAL);
@@ -103,9 +103,9 @@ static int link_with(struct conn *c)
 
 static void complete(struct conn *c, int res)
 {
-	if (res <= 0 || (c->doing == POLLING && rpal_offered(c->fd) && link_with(c)))
+	if (res <= 0 || (c->at == POLLING && rpal_offered(c->fd) && link_with(c)))
 		drop(c);
-	else if (c->doing == READING)
+	else if (c->at == READING)
 		begin(c, WRITING, res);
 	else
 		begin(c, READING, BUF_SIZE); /* with RPAL, too: to see the end */
