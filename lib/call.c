@@ -338,6 +338,9 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 		r = rpal_state.tramp->call(thr->block, &c);
 	while (r.status == -EAGAIN); /* stopped before it began */
 	thr->block->flags = saved;
+	/* A signal handler's call came in between: an answer is due after all. */
+	if (unlikely(r.status == RPAL_CALL_LAZY && thr->block->callee))
+		r = await_reply();
 	return r.status;
 }
 

@@ -112,6 +112,14 @@ static void prepare(struct rpal_thr *thr, int fd, int64_t until)
 	thr->in.flags = RPAL_WAIT_NEWS;
 }
 
+/* In the kernel a wait has begun. */
+static void parked(struct rpal_thr *thr, int fd, int64_t until)
+{
+	thr->parked_fd = fd;
+	thr->parked_until = until;
+	thr->parked_epoch = events_epoch();
+}
+
 static int64_t answer(struct rpal_thr *thr, int fd, int64_t until, int64_t status, int64_t result)
 {
 	int64_t ret;
@@ -120,10 +128,8 @@ static int64_t answer(struct rpal_thr *thr, int fd, int64_t until, int64_t statu
 		ask_for_wake(thr);
 	prepare(thr, fd, until);
 	ret = rpal_state.tramp->reply(thr->block, &thr->in, status, result);
-	if (thr->in.wait.flags != NOT_ASKED) {
-		thr->parked_fd = fd;
-		thr->parked_until = until;
-	}
+	if (thr->in.wait.flags != NOT_ASKED)
+		parked(thr, fd, until);
 	return ret;
 }
 
@@ -149,8 +155,7 @@ static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
 	} else {
 		memset(&thr->in, 0, sizeof(thr->in));
 		prepare(thr, fd, until);
-		thr->parked_fd = fd;
-		thr->parked_until = until;
+		parked(thr, fd, until);
 		ret = rpal_state.tramp->wait(thr->block, &thr->in);
 	}
 	while (!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE) {
@@ -201,23 +206,29 @@ static void take_news(struct rpal_thr *thr)
 		thr->look = true;
 }
 
-/* Will the kernel tell if this epoll instance has events? */
-static bool will_be_told(struct rpal_thr *thr, int epfd)
+/*
+ * May the kernel have events of this epoll instance that it has not told of? It
+ * tells of the one that is watched, by news, and of the one that it polls for a
+ * wait that goes on, which it ends.
+ */
+static bool must_look(struct rpal_thr *thr, int epfd)
 {
-	if (thr->fd_epoch != events_epoch())
-		return false;
-	if (thr->open && thr->parked_fd == epfd)
-		return true;
-	return thr->watched_fd == epfd && thr->unlooked++ < MAX_UNLOOKED;
+	unsigned int epoch = events_epoch();
+
+	if (thr->watched_fd == epfd && thr->watch_epoch == epoch)
+		return thr->look || thr->unlooked++ >= MAX_UNLOOKED;
+	return !thr->open || thr->parked_fd != epfd || thr->parked_epoch != epoch;
 }
 
 static void watch(struct rpal_thr *thr, int epfd)
 {
 	struct rpal_watch req = { .size = sizeof(req), .fd = epfd };
 
-	if (thr->open || (thr->watched_fd == epfd && thr->fd_epoch == events_epoch()))
+	if (thr->open || (thr->watched_fd == epfd && thr->watch_epoch == events_epoch()))
 		return;
-	thr->fd_epoch = events_epoch();
+	thr->watch_epoch = events_epoch();
+	/* If it has some already, it says so at once. */
+	thr->look = false;
 	thr->watched_fd = rpal_ioctl(RPAL_IOC_WATCH, &req) ? -2 : epfd;
 }
 
@@ -225,28 +236,30 @@ static void watch(struct rpal_thr *thr, int epfd)
 static int look(struct rpal_thr *thr, struct event_set *set, int epfd, struct epoll_event *events,
 		int max)
 {
+	bool owed = thr->owed;
 	int n = 0, more;
 
 	take_news(thr);
 	/* The kernel's events have filled the last answer: they come second now. */
-	if (thr->owed && set)
+	if (owed && set)
 		n = events_collect(set, events, max);
 	thr->owed = false;
 	if (n == max)
 		return n;
-	if (thr->look || !will_be_told(thr, epfd)) {
+	if (must_look(thr, epfd)) {
 		more = epoll_wait(epfd, events + n, max - n, 0);
 		if (more < 0)
 			return n ? n : more;
 		thr->unlooked = 0;
 		/* What was reported may still be there. */
-		thr->look = more > 0;
+		if (thr->watched_fd == epfd)
+			thr->look = more > 0;
 		if (set && more)
 			events_used_up(set, events + n, more);
 		n += more;
 		thr->owed = n == max;
 	}
-	if (set && n < max)
+	if (set && n < max && !owed)
 		n += events_collect(set, events + n, max - n);
 	return n;
 }
@@ -348,7 +361,6 @@ static int wait_masked(struct rpal_thr *thr, int epfd, struct epoll_event *event
 	if (outer < 0)
 		return fail_with(-outer);
 	for (;;) {
-		thr->look = true;
 		n = look(thr, set, epfd, events, max);
 		if (n)
 			return n;

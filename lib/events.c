@@ -126,7 +126,7 @@ void events_set_peer(int fd, uint32_t id, uint64_t handle)
 	pthread_mutex_unlock(&table);
 	ch = events_channel(fd);
 	if (ch && id)
-		events_touch(ch); /* now it can be written */
+		events_touch(ch, EPOLLRPALOUT);
 }
 
 int events_find_peer(uint32_t id, uint64_t handle)
@@ -157,21 +157,21 @@ static void mark(struct event_set *set, uint32_t index, int depth)
 	}
 }
 
-static void touch(struct watch_list *w)
+static void touch(struct watch_list *w, uint32_t event)
 {
 	int i;
 
 	for (i = 0; i < WATCHERS; i++) {
 		struct event_set *set = __atomic_load_n(&w->set[i], __ATOMIC_ACQUIRE);
 
-		if (set)
+		if (set && w->shown[i].events & event)
 			mark(set, w->shown[i].index, 0);
 	}
 }
 
-void events_touch(struct channel *ch)
+void events_touch(struct channel *ch, uint32_t event)
 {
-	touch(&ch->watch);
+	touch(&ch->watch, event);
 }
 
 /* The place of a set in a list, or of no set; -1. */
@@ -185,9 +185,11 @@ static int watch_find(const struct watch_list *w, const struct event_set *set)
 	return -1;
 }
 
-static void watch_put(struct watch_list *w, int i, struct event_set *set, uint32_t index)
+static void watch_put(struct watch_list *w, int i, struct event_set *set, uint32_t index,
+		      uint32_t events)
 {
 	w->shown[i].index = index;
+	w->shown[i].events = events;
 	__atomic_store_n(&w->shown[i].set, set ? (uintptr_t)set->ready : 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&w->set[i], set, __ATOMIC_SEQ_CST);
 }
@@ -291,7 +293,7 @@ static void item_drop(struct watch_list *w, int i)
 	uint32_t index = w->shown[i].index;
 	struct item *item;
 
-	watch_put(w, i, NULL, 0);
+	watch_put(w, i, NULL, 0, 0);
 	pthread_mutex_lock(&set->lock);
 	item = &set->items[index];
 	if (item->events & EPOLLONESHOT)
@@ -449,7 +451,7 @@ static int item_add(struct event_set *set, int fd, struct channel *ch, struct ev
 	pthread_mutex_unlock(&set->lock);
 	if (index < 0)
 		return index;
-	watch_put(w, i, set, index);
+	watch_put(w, i, set, index, ev->events);
 	/* There may be something already. */
 	mark(set, index, 0);
 	return 0;
@@ -511,6 +513,7 @@ static int modify(int epfd, int fd, const struct epoll_event *ev)
 	if (item->events & EPOLLONESHOT)
 		set->nr_oneshot++;
 	pthread_mutex_unlock(&set->lock);
+	__atomic_store_n(&w->shown[i].events, ev->events, __ATOMIC_SEQ_CST);
 	mark(set, w->shown[i].index, 0);
 	return 0;
 }
@@ -535,40 +538,81 @@ static int del(int epfd, int fd)
 	return 0;
 }
 
-EXPORT int rpal_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+/* Table held. Is it in the set, but not in the kernel's: used up? */
+static bool is_off(int epfd, int fd)
 {
-	struct epoll_event ev;
-	int ret;
+	struct event_set *set = events_set(epfd);
+	struct watch_list *w;
+	bool off, epoll;
+	int i;
 
-	if (op != EPOLL_CTL_DEL) {
-		if (!event) {
-			errno = EFAULT;
-			return -1;
-		}
+	w = find(set, fd, &i);
+	if (!w)
+		return false;
+	pthread_mutex_lock(&set->lock);
+	off = set->items[w->shown[i].index].off;
+	pthread_mutex_unlock(&set->lock);
+	/* Or was the number closed and used again since? */
+	return off && (w != &events_channel(fd)->watch ||
+		       events_channel(fd)->inode == inode_of(fd, &epoll));
+}
+
+/* Table held. The kernel's half; -1 with errno. */
+static int ctl_kernel(int epfd, int op, int fd, const struct epoll_event *event)
+{
+	struct epoll_event ev = {};
+
+	if (event && op != EPOLL_CTL_DEL) {
 		ev = *event;
-		if (ev.events & RPAL_EVENTS && !rpal_up()) {
-			errno = ENXIO;
-			return rpal_fail(-1, "RPAL events come after rpal_init()");
-		}
 		ev.events &= ~RPAL_EVENTS;
 	}
-	if (epoll_ctl(epfd, op, fd, op == EPOLL_CTL_DEL ? NULL : &ev))
-		return -1;
-	if (!rpal_up())
-		return 0;
-	pthread_mutex_lock(&table);
+	if (is_off(epfd, fd)) {
+		switch (op) {
+		case EPOLL_CTL_ADD:
+			errno = EEXIST;
+			return -1;
+		case EPOLL_CTL_DEL:
+			return 0;
+		case EPOLL_CTL_MOD:
+			op = EPOLL_CTL_ADD;
+		}
+	}
+	return epoll_ctl(epfd, op, fd, event ? &ev : NULL);
+}
+
+static int ctl(int epfd, int op, int fd, const struct epoll_event *event)
+{
+	int ret;
+
 	switch (op) {
 	case EPOLL_CTL_ADD:
 		ret = add(epfd, fd, event);
 		if (ret)
 			epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL);
-		break;
+		return ret;
 	case EPOLL_CTL_MOD:
-		ret = modify(epfd, fd, event);
-		break;
-	default:
-		ret = del(epfd, fd);
+		return modify(epfd, fd, event);
 	}
+	return del(epfd, fd);
+}
+
+EXPORT int rpal_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	int ret;
+
+	if (!rpal_up()) {
+		if (op == EPOLL_CTL_DEL || !event || !(event->events & RPAL_EVENTS))
+			return epoll_ctl(epfd, op, fd, event);
+		errno = ENXIO;
+		return rpal_fail(-1, "RPAL events come after rpal_init()");
+	}
+	pthread_mutex_lock(&table);
+	ret = ctl_kernel(epfd, op, fd, event);
+	if (ret) {
+		pthread_mutex_unlock(&table);
+		return ret;
+	}
+	ret = ctl(epfd, op, fd, event);
 	pthread_mutex_unlock(&table);
 	if (!ret)
 		return 0;
@@ -674,14 +718,14 @@ static bool set_has_events(struct event_set *set, int depth)
 	return has;
 }
 
-/* EPOLLONESHOT: of both halves, the kernel's and ours. */
-static void use_up(struct event_set *set, struct item *item, bool kernel)
+/*
+ * EPOLLONESHOT has been used up: of both halves. One that the kernel has switched
+ * off itself is taken out, too; EPOLL_CTL_MOD puts it in again.
+ */
+static void use_up(struct event_set *set, struct item *item)
 {
-	struct epoll_event none = { .data = item->data };
-
 	item->off = true;
-	if (kernel && item->events & (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP) && !item->inner)
-		epoll_ctl(set->epfd, EPOLL_CTL_MOD, item->fd, &none);
+	epoll_ctl(set->epfd, EPOLL_CTL_DEL, item->fd, NULL);
 }
 
 /* True if there was an event to report. */
@@ -694,7 +738,7 @@ static bool report(struct event_set *set, struct item *item, struct epoll_event 
 	ev->events = state;
 	ev->data = item->data;
 	if (item->events & EPOLLONESHOT)
-		use_up(set, item, true);
+		use_up(set, item);
 	return true;
 }
 
@@ -759,8 +803,8 @@ void events_used_up(struct event_set *set, const struct epoll_event *events, int
 		struct item *item = &set->items[index];
 
 		for (i = 0; item->fd >= 0 && item->events & EPOLLONESHOT && i < n; i++)
-			if (item->data.u64 == events[i].data.u64)
-				use_up(set, item, false);
+			if (!item->off && item->data.u64 == events[i].data.u64)
+				use_up(set, item);
 	}
 	pthread_mutex_unlock(&set->lock);
 }

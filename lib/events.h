@@ -70,7 +70,7 @@ struct channel {
  * @fd:		the descriptor, -1: not in use
  * @events:	as given to rpal_epoll_ctl()
  * @data:	as given to rpal_epoll_ctl()
- * @off:	EPOLLONESHOT has been used up
+ * @off:	EPOLLONESHOT has been used up, and the kernel's half taken out of its set
  * @channel:	its queue, or NULL
  * @inner:	it is an epoll instance with RPAL events itself
  * @next:	next one that is not in use; while events are collected: next one
@@ -143,8 +143,8 @@ int events_outer_fd(struct event_set *set);
 unsigned int events_epoch(void);
 /* These events came from the kernel: their EPOLLONESHOT is used up. */
 void events_used_up(struct event_set *set, const struct epoll_event *events, int n);
-/* Something of a channel has changed: have it looked at. */
-void events_touch(struct channel *ch);
+/* Something of a channel has changed: have it looked at by who wants this event. */
+void events_touch(struct channel *ch, uint32_t event);
 /* Where a descriptor's other end was found: service and handle; 0, 0: forget. */
 void events_set_peer(int fd, uint32_t id, uint64_t handle);
 /* The descriptor whose other end that is, -1 if it is not known. */

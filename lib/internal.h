@@ -103,9 +103,10 @@ struct event_set;
  * @rounds:	how often it has looked for events since
  * @parked_fd:	descriptor that its wait in the kernel polls; -2: it does not wait
  * @parked_until: and until when, in ns of CLOCK_MONOTONIC
+ * @parked_epoch: events_epoch() then
  * @watched_fd:	epoll instance whose events come as news; -2: none
- * @fd_epoch:	events_epoch() when that began
- * @look:	the kernel may have events
+ * @watch_epoch:	events_epoch() when that began
+ * @look:	@watched_fd may have events of the kernel
  * @owed:	its events come first next time: there was no room for them
  * @unlooked:	how often it was not asked
  * @waits_on:	epoll set that knows it as a waiter
@@ -127,8 +128,9 @@ struct rpal_thr {
 	unsigned int rounds;
 	int parked_fd;
 	int64_t parked_until;
+	unsigned int parked_epoch;
 	int watched_fd;
-	unsigned int fd_epoch;
+	unsigned int watch_epoch;
 	bool look;
 	bool owed;
 	unsigned int unlooked;

@@ -157,14 +157,14 @@ static void find_hit(struct post *p)
 		}
 }
 
-static void tell_watchers(struct post *p, const struct queue *q)
+static void tell_watchers(struct post *p, const struct queue *q, uint32_t event)
 {
 	int i;
 
 	for (i = 0; i < WATCHERS; i++) {
 		uint64_t set = __atomic_load_n(&q->watchers[i].set, __ATOMIC_SEQ_CST);
 
-		if (set)
+		if (set && __atomic_load_n(&q->watchers[i].events, __ATOMIC_SEQ_CST) & event)
 			mark(p, set, q->watchers[i].index, 0);
 	}
 	find_hit(p);
@@ -187,7 +187,7 @@ static int64_t post_message(void *arg)
 		ret = queue_put(q, p->generation, p->words, p->n);
 	}
 	if (!ret)
-		tell_watchers(p, q);
+		tell_watchers(p, q, EPOLLRPALIN);
 	return ret;
 }
 
@@ -200,7 +200,7 @@ static int64_t post_room(void *arg)
 	if (!q)
 		return -ESTALE;
 	__atomic_store_n(&q->room, 1, __ATOMIC_SEQ_CST);
-	tell_watchers(p, q);
+	tell_watchers(p, q, EPOLLRPALOUT);
 	return 0;
 }
 
@@ -336,7 +336,7 @@ static void blocked(int id, uint64_t handle)
 		return;
 	__atomic_store_n(&ch->blocked, true, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&ch->q->room, __ATOMIC_SEQ_CST))
-		events_touch(ch);
+		events_touch(ch, EPOLLRPALOUT);
 }
 
 static void forget_room(int id, uint64_t handle, struct post *p)

@@ -28,11 +28,12 @@
  * struct queue_watcher - an epoll set that is to hear of it
  * @set:	address of its struct ready_set; 0: unused
  * @index:	of the descriptor's bit in it
+ * @events:	what it wants to hear of, as EPOLL* bits
  */
 struct queue_watcher {
 	uint64_t set;
 	uint32_t index;
-	uint32_t pad;
+	uint32_t events;
 };
 
 /**
