@@ -217,7 +217,11 @@ static bool must_look(struct rpal_thr *thr, int epfd)
 
 	if (thr->watched_fd == epfd && thr->watch_epoch == epoch)
 		return thr->look || thr->unlooked++ >= MAX_UNLOOKED;
-	return !thr->open || thr->parked_fd != epfd || thr->parked_epoch != epoch;
+	if (!thr->open || thr->parked_fd != epfd || thr->parked_epoch != epoch)
+		return true;
+	/* A system call since has ended that wait. */
+	return (__atomic_load_n(&thr->block->word, __ATOMIC_ACQUIRE) & RPAL_ST_MASK) !=
+	       RPAL_ST_CALL;
 }
 
 static void watch(struct rpal_thr *thr, int epfd)

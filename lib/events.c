@@ -514,7 +514,9 @@ static int modify(int epfd, int fd, const struct epoll_event *ev)
 		set->nr_oneshot++;
 	pthread_mutex_unlock(&set->lock);
 	__atomic_store_n(&w->shown[i].events, ev->events, __ATOMIC_SEQ_CST);
-	mark(set, w->shown[i].index, 0);
+	/* What was ready before is no news to the sets around this one. */
+	if (!ready_is(set->ready, w->shown[i].index))
+		mark(set, w->shown[i].index, 0);
 	return 0;
 }
 

@@ -42,6 +42,13 @@ struct ready_set {
 /* Something has become ready. Of set itself, not of its parents. */
 void ready_mark(struct ready_set *set, uint32_t index);
 
+/* Is this one? */
+static inline bool ready_is(const struct ready_set *set, uint32_t index)
+{
+	return __atomic_load_n(&set->low[index % READY_BITS / 64], __ATOMIC_SEQ_CST) >> index % 64 &
+	       1;
+}
+
 /* Is anything? A hint: it may be gone when one looks. */
 static inline bool ready_any(const struct ready_set *set)
 {
