@@ -157,15 +157,27 @@ static void mark(struct event_set *set, uint32_t index, int depth)
 	}
 }
 
+<<<<<<< HEAD
 static void touch(struct watch_list *w, uint32_t event)
+=======
+static void tell(struct event_set *set, int depth);
+
+static void touch(struct watch_list *w)
+>>>>>>> epoll-x
 {
 	int i;
 
 	for (i = 0; i < WATCHERS; i++) {
 		struct event_set *set = __atomic_load_n(&w->set[i], __ATOMIC_ACQUIRE);
 
+<<<<<<< HEAD
 		if (set && w->shown[i].events & event)
+=======
+		if (set) {
+>>>>>>> epoll-x
 			mark(set, w->shown[i].index, 0);
+			tell(set, 0);
+		}
 	}
 }
 
@@ -543,10 +555,16 @@ static int del(int epfd, int fd)
 /* Table held. Is it in the set, but not in the kernel's: used up? */
 static bool is_off(int epfd, int fd)
 {
+<<<<<<< HEAD
 	struct event_set *set = events_set(epfd);
 	struct watch_list *w;
 	bool off, epoll;
 	int i;
+=======
+	struct event_set *set;
+	struct epoll_event ev;
+	int ret;
+>>>>>>> epoll-x
 
 	w = find(set, fd, &i);
 	if (!w)
@@ -595,6 +613,7 @@ static int ctl(int epfd, int op, int fd, const struct epoll_event *event)
 	case EPOLL_CTL_MOD:
 		return modify(epfd, fd, event);
 	}
+<<<<<<< HEAD
 	return del(epfd, fd);
 }
 
@@ -615,7 +634,12 @@ EXPORT int rpal_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return ret;
 	}
 	ret = ctl(epfd, op, fd, event);
+=======
+	set = events_set(epfd);
+>>>>>>> epoll-x
 	pthread_mutex_unlock(&table);
+	if (!ret && set && op != EPOLL_CTL_DEL)
+		tell(set, 0);
 	if (!ret)
 		return 0;
 	errno = -ret;
@@ -850,6 +874,45 @@ static void notify_self(struct event_set *set)
 
 	if (__atomic_exchange_n(&set->ready->channel, 0, __ATOMIC_SEQ_CST))
 		rpal_ioctl(RPAL_IOC_NOTIFY, &req);
+}
+
+static void wake_own(unsigned int index)
+{
+	struct rpal_wake req = { .size = sizeof(req), .tid = RPAL_TID(rpal_state.id, index) };
+	char *blocks = rpal_state.area;
+	struct rpal_block *b = (void *)(blocks + index * RPAL_BLOCK_SIZE);
+	struct rpal_thr *thr = rpal_thr_self();
+
+	if (thr && thr->tid == req.tid)
+		return;
+	/* It sees this before it waits, or is woken; in a call when that ends. */
+	__atomic_fetch_or(&b->news, RPAL_NEWS_MESSAGE, __ATOMIC_SEQ_CST);
+	rpal_ioctl(RPAL_IOC_WAKE, &req);
+}
+
+/*
+ * What this process has done itself has made something ready: who waits for the set
+ * is to look. A peer that has written before it could see the set has told nobody.
+ */
+static void tell(struct event_set *set, int depth)
+{
+	struct event_set *outer;
+	uint64_t bits;
+	unsigned int i;
+
+	if (depth > READY_NESTED || !set_has_events(set, depth))
+		return;
+	for (i = 0; i < RPAL_MAX_RECEIVERS / 64; i++) {
+		bits = __atomic_load_n(&set->ready->waiters[i], __ATOMIC_SEQ_CST);
+		for (; bits; bits &= bits - 1)
+			wake_own(i * 64 + __builtin_ctzll(bits));
+	}
+	notify_self(set);
+	for (i = 0; i < WATCHERS; i++) {
+		outer = __atomic_load_n(&set->watch.set[i], __ATOMIC_ACQUIRE);
+		if (outer)
+			tell(outer, depth + 1);
+	}
 }
 
 static int ready_fd_locked(struct event_set *set)

@@ -507,7 +507,8 @@ int rpal_get_peer_rid(uint64_t sid_fd);
  *
  * A descriptor may be in four epoll instances, an epoll instance may hold 65536
  * such descriptors. An epoll instance that is added to another one makes that
- * one readable by its RPAL events, too.
+ * one readable by its RPAL events, too; added with EPOLLET, it has edges of its
+ * own for these, besides those of the kernel's events.
  *
  * The kernel does not tell when a descriptor is closed: use EPOLL_CTL_DEL or
  * rpal_close() before, or events that the peer has caused may still be reported
