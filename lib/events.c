@@ -157,24 +157,16 @@ static void mark(struct event_set *set, uint32_t index, int depth)
 	}
 }
 
-<<<<<<< HEAD
-static void touch(struct watch_list *w, uint32_t event)
-=======
 static void tell(struct event_set *set, int depth);
 
-static void touch(struct watch_list *w)
->>>>>>> epoll-x
+static void touch(struct watch_list *w, uint32_t event)
 {
 	int i;
 
 	for (i = 0; i < WATCHERS; i++) {
 		struct event_set *set = __atomic_load_n(&w->set[i], __ATOMIC_ACQUIRE);
 
-<<<<<<< HEAD
-		if (set && w->shown[i].events & event)
-=======
-		if (set) {
->>>>>>> epoll-x
+		if (set && w->shown[i].events & event) {
 			mark(set, w->shown[i].index, 0);
 			tell(set, 0);
 		}
@@ -555,16 +547,10 @@ static int del(int epfd, int fd)
 /* Table held. Is it in the set, but not in the kernel's: used up? */
 static bool is_off(int epfd, int fd)
 {
-<<<<<<< HEAD
 	struct event_set *set = events_set(epfd);
 	struct watch_list *w;
 	bool off, epoll;
 	int i;
-=======
-	struct event_set *set;
-	struct epoll_event ev;
-	int ret;
->>>>>>> epoll-x
 
 	w = find(set, fd, &i);
 	if (!w)
@@ -613,12 +599,12 @@ static int ctl(int epfd, int op, int fd, const struct epoll_event *event)
 	case EPOLL_CTL_MOD:
 		return modify(epfd, fd, event);
 	}
-<<<<<<< HEAD
 	return del(epfd, fd);
 }
 
 EXPORT int rpal_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
+	struct event_set *set;
 	int ret;
 
 	if (!rpal_up()) {
@@ -634,9 +620,7 @@ EXPORT int rpal_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return ret;
 	}
 	ret = ctl(epfd, op, fd, event);
-=======
 	set = events_set(epfd);
->>>>>>> epoll-x
 	pthread_mutex_unlock(&table);
 	if (!ret && set && op != EPOLL_CTL_DEL)
 		tell(set, 0);
