@@ -192,8 +192,7 @@ static int client_role(void)
 	printf("bench: name=messages cpus=%d rounds=%u rpal_rtt_ns=%lu/%lu epoll_rtt_ns=%lu/%lu rpal_stream_ns=%lu/%lu epoll_stream_ns=%lu/%lu epoll_by_rpal_rtt=%.1f epoll_by_rpal_stream=%.1f\n",
 	       1 + atoi(test_arg), rounds, rtt[1].median, rtt[1].p99, rtt[0].median, rtt[0].p99,
 	       stream[1].median, stream[1].p99, stream[0].median, stream[0].p99,
-	       (double)rtt[0].median / rtt[1].median,
-	       (double)stream[0].median / stream[1].median);
+	       (double)rtt[0].median / rtt[1].median, (double)stream[0].median / stream[1].median);
 	return 0;
 }
 
