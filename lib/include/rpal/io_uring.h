@@ -44,8 +44,9 @@ static inline int rpal_io_uring_wait_cqe(struct io_uring *ring, int epfd, struct
 		if (!io_uring_peek_cqe(ring, cqe))
 			return 0;
 		ret = rpal_wait(epfd, ring->ring_fd, timeout_ms);
+		/* The ring's own work interrupts, too, and often there is something then. */
 		if (ret < 0)
-			return ret;
+			return io_uring_peek_cqe(ring, cqe) ? ret : 0;
 		if (!ret)
 			return -ETIME;
 		if (!io_uring_peek_cqe(ring, cqe))
