@@ -93,11 +93,6 @@ int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsign
 	return 0;
 }
 
-bool queue_has_room(struct queue *q, unsigned int n)
-{
-	return (unsigned int)__builtin_popcount(~LOW(LOAD(&q->used))) >= n;
-}
-
 /*
  * All messages from the newest on, as the inbox had them. Their chains were
  * written by a peer: followed no further than there are places, each once.

@@ -97,9 +97,6 @@ bool queue_retire(struct queue *q, struct queue_reader *r);
  */
 int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsigned int n);
 
-/* Is there room for that many words? */
-bool queue_has_room(struct queue *q, unsigned int n);
-
 /* Up to n words; how many there were. By the owner, one thread at a time. */
 unsigned int queue_get(struct queue *q, struct queue_reader *r, int64_t *words, unsigned int n);
 
