@@ -233,7 +233,9 @@ demo:
 .PHONY: bench
 bench:
 	@for k in $(or $(KERNEL),6.1 6.12); do \
-		tests/vm/run --kernel $$k --timeout 900 -- bench-calls $(or $(N),10000) || exit; done
+		for b in bench-calls bench-messages; do \
+			tests/vm/run --kernel $$k --timeout 900 -- $$b $(or $(N),10000) || exit; \
+		done; done
 
 .PHONY: stress
 stress:
