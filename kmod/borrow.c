@@ -586,8 +586,12 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 		return RPAL_OWN;
 	rcu_read_lock();
 	self = rpal_thread_current();
-	/* In our wait, the own context is lent: what is above is not here. */
-	if (self && !READ_ONCE(self->in_wait))
+	/*
+	 * In our wait, the own context is lent: what is above is not here. Nor is
+	 * it when the wait has ended because of a SIGKILL: then whoever has
+	 * borrowed the context goes on with what it called.
+	 */
+	if (self && !READ_ONCE(self->in_wait) && !READ_ONCE(self->dead))
 		outcome = hand_over(self, regs, why, info);
 	rcu_read_unlock();
 	return outcome;
