@@ -252,8 +252,8 @@ static void on_fault(int sig, siginfo_t *si, void *context)
 	       sig, si->si_code, si->si_addr, g[REG_RIP], g[REG_RSP], g[REG_ERR],
 	       (unsigned long)rpal_get_service_id() << 39);
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx", &from, &to) == 2 &&
-		    (u64)g[REG_RIP] >= from && (u64)g[REG_RIP] < to)
+		if (sscanf(line, "%lx-%lx", &from, &to) == 2 && (u64)g[REG_RIP] >= from &&
+		    (u64)g[REG_RIP] < to)
 			printf("%s", line);
 	fflush(stdout);
 	_exit(99);

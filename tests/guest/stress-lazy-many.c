@@ -189,15 +189,15 @@ int main(int argc, char **argv)
 		MUST(!test_spawn(&c[i], &s));
 	}
 	lazy_watch(c, SERVICES, NULL);
-	lazy_need("relays", lazy->count[RELAYS], 300);
-	lazy_need("relayed", lazy->count[RELAYED], 300);
-	lazy_need("between", lazy->count[BETWEEN], 300);
-	lazy_need("refused", lazy->refused, 300);
+	lazy_need("relays", lazy->count[RELAYS], 1000);
+	lazy_need("relayed", lazy->count[RELAYED], 1000);
+	lazy_need("between", lazy->count[BETWEEN], 1000);
+	lazy_need("refused", lazy->refused, 1000);
 	for (i = 0; i < SERVICES; i++) {
 		snprintf(arg, sizeof(arg), "handlers%d", i);
-		lazy_need(arg, lazy_handled(i), 300);
+		lazy_need(arg, lazy_handled(i), 1000);
 	}
-	lazy_need_ops(LAZY_ALL_OPS, 300);
+	lazy_need_ops(LAZY_ALL_OPS, 1000);
 	lazy_need_switches(2000);
 	return lazy_end("lazy-many");
 }

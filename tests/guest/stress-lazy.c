@@ -70,11 +70,11 @@ int main(int argc, char **argv)
 	lazy_watch(&sender, 1, NULL);
 	if (!lazy_alive(&receiver))
 		lazy_bad("the receiver has ended");
-	lazy_need_ops(LAZY_ALL_OPS, 300);
-	lazy_need("receiver_handlers", lazy_handled(0), 300);
-	lazy_need("sender_handlers", lazy_handled(1), 300);
-	lazy_need("receiver_alternate", lazy->alternate[0], 300);
-	lazy_need("sender_alternate", lazy->alternate[1], 300);
+	lazy_need_ops(LAZY_ALL_OPS, 1000);
+	lazy_need("receiver_handlers", lazy_handled(0), 1000);
+	lazy_need("sender_handlers", lazy_handled(1), 1000);
+	lazy_need("receiver_alternate", lazy->alternate[0], 1000);
+	lazy_need("sender_alternate", lazy->alternate[1], 1000);
 	lazy_need_switches(2000);
 	return lazy_end("lazy");
 }

@@ -239,15 +239,15 @@ int main(int argc, char **argv)
 	lazy_watch(c, NR_SERVICES, NULL);
 	for (i = 1; i <= DEPTH; i++) {
 		snprintf(arg, sizeof(arg), "deep%d", i);
-		lazy_need(arg, lazy->count[DEEP + i], 300);
+		lazy_need(arg, lazy->count[DEEP + i], 1000);
 	}
-	lazy_need("back", lazy->count[BACK], 300);
-	lazy_need("unlinked", lazy->count[UNLINKED], 300);
+	lazy_need("back", lazy->count[BACK], 1000);
+	lazy_need("unlinked", lazy->count[UNLINKED], 1000);
 	for (i = 0; i < NR_SERVICES; i++) {
 		snprintf(arg, sizeof(arg), "hand%c", 'a' + i);
-		lazy_need(arg, lazy_handled(i), 300);
+		lazy_need(arg, lazy_handled(i), 1000);
 	}
-	lazy_need_ops(LAZY_ALL_OPS, 300);
+	lazy_need_ops(LAZY_ALL_OPS, 1000);
 	lazy_need_switches(2000);
 	return lazy_end("nested");
 }

@@ -125,13 +125,13 @@ int main(int argc, char **argv)
 	lazy_need("stops", lazy->count[STOPS], 1000);
 	lazy_need("outside", lazy->count[OUTSIDE], 1000);
 	lazy_need("changes", lazy->count[CHANGES], 1000);
-	lazy_need("handlers0", lazy_handled(0), 300);
-	lazy_need("handlers1", lazy_handled(1), 300);
-	lazy_need("alternate0", lazy->alternate[0], 300);
-	lazy_need("alternate1", lazy->alternate[1], 300);
+	lazy_need("handlers0", lazy_handled(0), 1000);
+	lazy_need("handlers1", lazy_handled(1), 1000);
+	lazy_need("alternate0", lazy->alternate[0], 1000);
+	lazy_need("alternate1", lazy->alternate[1], 1000);
 	for (i = 0; i < LAZY_SIGNALS; i++)
-		lazy_need(lazy_signal_name(i), lazy->handled[0][i] * lazy->handled[1][i] > 0, 300);
-	lazy_need_ops(LAZY_ALL_OPS, 300);
+		lazy_need(lazy_signal_name(i), lazy->handled[0][i] * lazy->handled[1][i] > 0, 1000);
+	lazy_need_ops(LAZY_ALL_OPS, 1000);
 	lazy_need_switches(2000);
 	return lazy_end("signals");
 }
