@@ -3,7 +3,9 @@
  * Linking two services over a Unix socket.
  *
  * Each side sends its key, asks the kernel for the other, and tells the result.
- * When both have told success both have asked, so the link exists.
+ * When both have told success both have asked, so the link exists; unless one has
+ * changed its identity in between, which voids what the other had asked. Both see
+ * that, and ask again.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -32,6 +34,9 @@ struct verdict {
 };
 
 #define VERSION 1
+
+/* Who changes its identity more often while it links is refused. */
+#define ROUNDS 4
 
 /* --- time */
 
@@ -176,33 +181,46 @@ static int swap_verdicts(int sock, int64_t end, int result)
 	return 0;
 }
 
-static int exchange(int sock, int64_t end)
+/* Both ask, and tell each other. Nothing that was asked for outlives an error. */
+static int ask_both(int sock, int64_t end, uint64_t key)
 {
-	int asked, ret, id;
-	uint64_t key = 0;
+	int asked = rpal_request_service(key), ret;
+	const char *why;
 
-	ret = swap_keys(sock, end, &key);
-	if (ret)
-		return ret;
-	asked = rpal_request_service(key);
 	/* Linked by another socket before: fine. */
 	ret = swap_verdicts(sock, end, asked == -EALREADY ? 0 : asked);
 	if (asked && asked != -EALREADY)
 		return asked; /* with its sentence, unless the socket failed, too */
-	if (ret) {
-		/* A request that the peer does not return is taken back. */
-		if (!asked) {
-			const char *why = rpal_last_error();
-
-			rpal_release_service(key);
-			rpal_fail(ret, why);
-		}
-		return ret;
+	if (ret && !asked) {
+		why = rpal_last_error();
+		rpal_release_service(key);
+		rpal_fail(ret, why);
 	}
-	id = rpal_get_request_service_id(key);
-	if (id < 0)
-		return rpal_fail(-ECONNABORTED, "the peer went away just after both were linked");
-	return id;
+	return ret;
+}
+
+static int exchange(int sock, int64_t end)
+{
+	int ret, id, round;
+	uint64_t key = 0;
+
+	ret = swap_keys(sock, end, &key);
+	for (round = 0; !ret && round < ROUNDS; round++) {
+		ret = ask_both(sock, end, key);
+		if (ret)
+			break;
+		id = rpal_link_state(key);
+		if (id > 0)
+			return id;
+		if (id == -ENOENT)
+			return rpal_fail(-ECONNABORTED,
+					 "the peer went away just after both were linked");
+	}
+	if (ret)
+		return ret;
+	rpal_release_service(key);
+	return rpal_fail(-ECONNABORTED, "one of the two changes its user, its group or its "
+					"capabilities all the time; link when that is done");
 }
 
 EXPORT int rpal_exchange(int sock, int timeout_ms)

@@ -164,6 +164,8 @@ struct rpal_link {
 int rpal_link_get(int id, struct rpal_link *link);
 /* Look again after a call has failed: 0 if still linked, or -EPIPE. */
 int rpal_link_check(int id, uint64_t key);
+/* The id of a linked service, -ENOTCONN, or -ENOENT if nobody asks for it. */
+int rpal_link_state(uint64_t key);
 /* Forget all. */
 void rpal_link_reset(void);
 

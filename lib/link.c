@@ -163,6 +163,18 @@ int rpal_link_check(int id, uint64_t key)
 	return ret;
 }
 
+int rpal_link_state(uint64_t key)
+{
+	struct rpal_link link;
+	unsigned int state;
+	int id, ret;
+
+	ret = key ? look(key, &id, &state, &link) : -ENOENT;
+	if (ret)
+		return ret;
+	return state == LINKED ? id : -ENOTCONN;
+}
+
 /* --- the public side */
 
 static int refused(int err)
@@ -236,16 +248,14 @@ EXPORT status_t rpal_release_service(uint64_t key)
 
 EXPORT int rpal_get_request_service_id(uint64_t key)
 {
-	struct rpal_link link;
-	unsigned int state;
-	int id, ret;
+	int id;
 
 	if (!rpal_up())
 		return rpal_fail(-1, "this process is no service; call rpal_init() first");
-	ret = key ? look(key, &id, &state, &link) : -ENOENT;
-	if (ret)
-		return rpal_fail(-1, "no service has this key, or nobody has asked for it");
-	if (state != LINKED)
+	id = rpal_link_state(key);
+	if (id == -ENOTCONN)
 		return rpal_fail(-1, "the service is not linked: both sides must ask for it");
+	if (id < 0)
+		return rpal_fail(-1, "no service has this key, or nobody has asked for it");
 	return id;
 }

@@ -2,7 +2,8 @@
 /*
  * Many connections, and clients that die: usage: stress-epoll [MESSAGES]
  *
- * A server has two receiver threads, each with an epoll instance of its own;
+ * A server has two receiver threads, with an epoll instance each for the first
+ * half of the messages, and with one for both, by EPOLLONESHOT, for the second;
  * four client processes have 16 connections each. Every message has its
  * connection's sequence number and a checksum, and is answered; both sides check
  * that none is lost, doubled or out of order. Queues run full, in both
@@ -108,12 +109,12 @@ static void deliver(rpal_delivery_t how)
 /* ------------------------------------------------------------------- server */
 
 struct conn {
-	struct conn *next_free;
 	int fd;
 	int peer;
 	int epoll;
 	uint64_t handle;
 	u32 expected;
+	uint32_t waits; /* EPOLLRPALIN or EPOLLRPALOUT */
 	bool closed;
 	bool owes;
 	int64_t answer[ANSWER];
@@ -121,6 +122,13 @@ struct conn {
 
 static int epolls[THREADS];
 static int listener;
+static bool common; /* all of epolls are the same: an event is one thread's */
+
+/* What a descriptor waits for, besides. */
+static uint32_t oneshot(void)
+{
+	return common ? EPOLLONESHOT : 0;
+}
 
 static void close_conn(struct conn *c)
 {
@@ -131,8 +139,9 @@ static void close_conn(struct conn *c)
 
 static void want(struct conn *c, uint32_t events)
 {
-	struct epoll_event ev = { .events = EPOLLIN | events, .data.ptr = c };
+	struct epoll_event ev = { .events = EPOLLIN | events | oneshot(), .data.ptr = c };
 
+	c->waits = events;
 	GOOD(!rpal_epoll_ctl(c->epoll, EPOLL_CTL_MOD, c->fd, &ev), "MOD: %d", errno);
 }
 
@@ -160,17 +169,15 @@ static bool pay(struct conn *c)
 	return false;
 }
 
-static void serve(struct conn *c)
+/* Returns what is to be waited for next. */
+static uint32_t serve(struct conn *c)
 {
 	int64_t words[RPAL_MAX_WORDS];
 	u32 seq;
 	int n;
 
-	if (c->owes) {
-		if (!pay(c))
-			return;
-		want(c, EPOLLRPALIN);
-	}
+	if (c->owes && !pay(c))
+		return EPOLLRPALOUT;
 	while ((n = read_message(c->fd, words, &seq)) > 0) {
 		GOOD(seq == c->expected, "message %u, not %u", seq, c->expected);
 		c->expected = seq + 1;
@@ -179,19 +186,24 @@ static void serve(struct conn *c)
 		c->answer[2] = ~c->answer[1];
 		c->answer[3] = n;
 		c->owes = true;
-		if (!pay(c)) {
-			if (c->owes)
-				want(c, EPOLLRPALOUT);
-			return;
-		}
+		if (!pay(c) && c->owes)
+			return EPOLLRPALOUT;
 	}
+	return EPOLLRPALIN;
+}
+
+static void arm_listener(int op)
+{
+	struct epoll_event ev = { .events = EPOLLIN | oneshot() };
+
+	MUST(!epoll_ctl(epolls[0], op, listener, &ev));
 }
 
 static void accept_conn(void)
 {
 	static unsigned int next;
 	struct conn *c = calloc(1, sizeof(*c));
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLRPALIN, .data.ptr = c };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRPALIN | oneshot(), .data.ptr = c };
 
 	MUST(c);
 	c->peer = rpal_accept(listener, 10000, &c->fd);
@@ -200,6 +212,7 @@ static void accept_conn(void)
 		return;
 	}
 	c->epoll = epolls[next++ % THREADS];
+	c->waits = EPOLLRPALIN;
 	count(&shared->accepted);
 	/* Before its first event, which may come to the other thread. */
 	if (rpal_epoll_ctl(c->epoll, EPOLL_CTL_ADD, c->fd, &ev))
@@ -212,6 +225,22 @@ static bool map(struct conn *c)
 	if (!c->handle && rpal_uds_fdmap_timeout((uint64_t)c->peer << 32 | c->fd, &c->handle, 2000))
 		c->handle = 0;
 	return c->handle;
+}
+
+static void handle(struct conn *c, uint32_t events)
+{
+	uint32_t wanted = c->waits;
+
+	if (c->closed)
+		return; /* its last event was in the same answer */
+	if (!(events & (EPOLLRPALIN | EPOLLRPALOUT))) {
+		close_conn(c);
+		return;
+	}
+	if (map(c))
+		wanted = serve(c);
+	if (common || wanted != c->waits)
+		want(c, wanted);
 }
 
 static void *server_thread(void *arg)
@@ -227,14 +256,13 @@ static void *server_thread(void *arg)
 		for (i = 0; i < n; i++) {
 			struct conn *c = ev[i].data.ptr;
 
-			if (!c)
-				accept_conn();
-			else if (c->closed)
-				continue; /* its last event was in the same answer */
-			else if (!(ev[i].events & (EPOLLRPALIN | EPOLLRPALOUT)))
-				close_conn(c);
-			else if (map(c))
-				serve(c);
+			if (c) {
+				handle(c, ev[i].events);
+				continue;
+			}
+			accept_conn();
+			if (common)
+				arm_listener(EPOLL_CTL_MOD);
 		}
 	}
 	return NULL;
@@ -270,17 +298,20 @@ static void show_faults(void)
 
 static int server_role(void)
 {
-	struct epoll_event ev = { .events = EPOLLIN };
 	pthread_t thread;
 	int i;
 
+	common = *test_arg;
 	shared = test_shared_map(sizeof(*shared), TEST_FD_SHARED);
 	show_faults();
 	call_init(THREADS);
-	for (i = 0; i < THREADS; i++)
-		MUST((epolls[i] = epoll_create1(EPOLL_CLOEXEC)) >= 0);
+	for (i = 0; i < THREADS; i++) {
+		epolls[i] = common && i ? epolls[0] : epoll_create1(EPOLL_CLOEXEC);
+		MUST(epolls[i] >= 0);
+	}
 	listener = rpal_listen(PATH);
-	MUST(listener >= 0 && !epoll_ctl(epolls[0], EPOLL_CTL_ADD, listener, &ev));
+	MUST(listener >= 0);
+	arm_listener(EPOLL_CTL_ADD);
 	for (i = 0; i < THREADS; i++)
 		MUST(!pthread_create(&thread, NULL, server_thread, &epolls[i]));
 	for (;;)
@@ -400,9 +431,9 @@ static int client_role(void)
 static int shared_fd;
 static u64 kills;
 
-static void start(struct test_child *c, const char *role)
+static void start(struct test_child *c, const char *role, const char *arg)
 {
-	struct test_spawn s = { .role = role, .group = "call", .shared = shared_fd };
+	struct test_spawn s = { .role = role, .arg = arg, .group = "call", .shared = shared_fd };
 
 	MUST(!test_spawn(c, &s));
 }
@@ -434,7 +465,7 @@ static bool run(struct test_child *clients, const struct test_child *server, u64
 			continue;
 		test_reap(&clients[i]);
 		kills++;
-		start(&clients[i], "client");
+		start(&clients[i], "client", NULL);
 	}
 	return true;
 }
@@ -443,17 +474,16 @@ static const struct test_role roles[] = { { "server", server_role },
 					  { "client", client_role },
 					  {} };
 
-int main(int argc, char **argv)
+/* Until @n were answered in all. */
+static void phase(u64 n, const char *sets)
 {
-	u64 n = argc > 1 ? strtoul(argv[1], NULL, 0) : 1000000;
 	struct test_child server, clients[CLIENTS];
 	int i, status;
 
-	test_init(argc, argv, roles);
-	shared = test_shared_new(sizeof(*shared), &shared_fd);
-	start(&server, "server");
+	shared->stop = 0;
+	start(&server, "server", sets);
 	for (i = 0; i < CLIENTS; i++)
-		start(&clients[i], "client");
+		start(&clients[i], "client", NULL);
 	if (!run(clients, &server, n))
 		shared->bad++;
 	shared->stop = 1;
@@ -461,6 +491,7 @@ int main(int argc, char **argv)
 		status = test_wait(clients[i].pid);
 		if (!CHECK(!status, "client %d: %s", i, test_status(status)))
 			shared->bad++;
+		close(clients[i].sock);
 	}
 	if (is_dead(&server)) {
 		CHECK(false, "the server: %s", test_status(test_wait(server.pid)));
@@ -468,6 +499,16 @@ int main(int argc, char **argv)
 		shared->bad++;
 	}
 	test_reap(&server);
+}
+
+int main(int argc, char **argv)
+{
+	u64 n = argc > 1 ? strtoul(argv[1], NULL, 0) : 1000000;
+
+	test_init(argc, argv, roles);
+	shared = test_shared_new(sizeof(*shared), &shared_fd);
+	phase(n / 2, "");
+	phase(n, "common");
 	printf("stress: name=epoll n=%lu bad=%d answers=%lu kills=%lu queued=%lu delivered=%lu full=%lu outdated=%lu hangups=%lu accepted=%lu\n",
 	       (unsigned long)(shared->messages < n ? shared->messages : n), shared->bad,
 	       (unsigned long)shared->answers, (unsigned long)kills, (unsigned long)shared->queued,
