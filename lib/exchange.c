@@ -2,10 +2,10 @@
 /*
  * Linking two services over a Unix socket.
  *
- * Each side sends its key, asks the kernel for the other, and tells the result.
- * When both have told success both have asked, so the link exists; unless one has
- * changed its identity in between, which voids what the other had asked. Both see
- * that, and ask again.
+ * Each side sends its key, asks the kernel for the other, and tells the result,
+ * and whether the link is there: who asks second sees it. If neither does one has
+ * changed its identity after the other had asked, which makes that void; so both
+ * ask again.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -30,10 +30,12 @@ struct hello {
 
 struct verdict {
 	char magic[4];	/* "link" */
-	int32_t result; /* 0 or a negative errno */
+	int32_t result; /* LINKED, ASKED or a negative errno */
 };
 
 #define VERSION 1
+
+enum { ASKED, LINKED };
 
 /* Who changes its identity more often while it links is refused. */
 #define ROUNDS 4
@@ -162,6 +164,7 @@ static int swap_keys(int sock, int64_t end, uint64_t *key)
 	return 0;
 }
 
+/* LINKED if either says so, ASKED, or a negative errno. */
 static int swap_verdicts(int sock, int64_t end, int result)
 {
 	struct verdict mine = { .magic = "link", .result = result }, its;
@@ -175,52 +178,56 @@ static int swap_verdicts(int sock, int64_t end, int result)
 	if (memcmp(its.magic, mine.magic, sizeof(its.magic)))
 		return rpal_fail(-EPROTO, "the other end of the socket does not keep to the key "
 					  "exchange");
-	if (its.result)
+	if (its.result < 0)
 		return rpal_failf(-EREMOTEIO, "the peer cannot link: %s",
 				  rpal_strerror(its.result));
-	return 0;
+	return result == LINKED || its.result == LINKED ? LINKED : ASKED;
 }
 
-/* Both ask, and tell each other. Nothing that was asked for outlives an error. */
-static int ask_both(int sock, int64_t end, uint64_t key)
+/* Both ask, and tell each other. @mine: that the kernel knows of it is our doing. */
+static int ask_both(int sock, int64_t end, uint64_t key, bool *mine)
 {
-	int asked = rpal_request_service(key), ret;
-	const char *why;
+	int asked = rpal_request_service(key);
 
 	/* Linked by another socket before: fine. */
-	ret = swap_verdicts(sock, end, asked == -EALREADY ? 0 : asked);
-	if (asked && asked != -EALREADY)
+	if (asked && asked != -EALREADY) {
+		swap_verdicts(sock, end, asked);
 		return asked; /* with its sentence, unless the socket failed, too */
-	if (ret && !asked) {
-		why = rpal_last_error();
-		rpal_release_service(key);
-		rpal_fail(ret, why);
 	}
-	return ret;
+	*mine |= !asked;
+	return swap_verdicts(sock, end, rpal_link_state(key) > 0 ? LINKED : ASKED);
+}
+
+/* What was asked for here does not outlive an error. */
+static int take_back(uint64_t key, bool mine, int err)
+{
+	const char *why = rpal_last_error();
+
+	if (mine)
+		rpal_release_service(key);
+	return rpal_fail(err, why);
 }
 
 static int exchange(int sock, int64_t end)
 {
 	int ret, id, round;
 	uint64_t key = 0;
+	bool mine = false;
 
 	ret = swap_keys(sock, end, &key);
-	for (round = 0; !ret && round < ROUNDS; round++) {
-		ret = ask_both(sock, end, key);
-		if (ret)
-			break;
-		id = rpal_link_state(key);
-		if (id > 0)
-			return id;
-		if (id == -ENOENT)
-			return rpal_fail(-ECONNABORTED,
-					 "the peer went away just after both were linked");
-	}
 	if (ret)
 		return ret;
-	rpal_release_service(key);
-	return rpal_fail(-ECONNABORTED, "one of the two changes its user, its group or its "
-					"capabilities all the time; link when that is done");
+	for (round = 0; ret == ASKED && round < ROUNDS; round++)
+		ret = ask_both(sock, end, key, &mine);
+	if (ret == ASKED)
+		ret = rpal_fail(-ECONNABORTED, "one of the two changes its user, its group or its "
+					       "capabilities all the time; link when that is done");
+	if (ret < 0)
+		return take_back(key, mine, ret);
+	id = rpal_link_state(key);
+	if (id < 0)
+		return rpal_fail(-ECONNABORTED, "the peer went away just after both were linked");
+	return id;
 }
 
 EXPORT int rpal_exchange(int sock, int timeout_ms)
