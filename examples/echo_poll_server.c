@@ -91,7 +91,6 @@ int main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	ep = epoll_create1(0);
-	fds[LISTENER].fd = echo_listen(argc > 1 ? argv[1] : SOCKET);
 	fds[LISTENER].events = POLLIN;
 	fds[READY].fd = -1;
 	fds[READY].events = POLLIN;
@@ -100,6 +99,7 @@ int main(int argc, char **argv)
 		fds[READY].fd = rpal_ready_fd(ep);
 	if (fds[READY].fd < 0)
 		fprintf(stderr, "echo_poll_server: sockets only: %s\n", rpal_last_error());
+	fds[LISTENER].fd = echo_listen(argc > 1 ? argv[1] : SOCKET);
 	while (poll(fds, nr, -1) > 0) {
 		if (fds[READY].revents)
 			serve_all_messages();

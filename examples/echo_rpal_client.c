@@ -28,13 +28,14 @@ static ssize_t ask(const char *text, size_t n, char *answer)
 	return read(fd, answer, BUF_SIZE);
 }
 
-/* With a server that does not know RPAL this fails, and leaves its bytes there. */
 static int link_with_server(void)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLRPALIN };
 
 	if (rpal_init(1, 0, NULL) < 0 || rpal_thread_init())
 		return -1;
+	if (rpal_peer_is_service(fd) <= 0)
+		return -1; /* it would take the next for a request */
 	server = rpal_exchange(fd, 5000);
 	if (server < 0 || rpal_epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) ||
 	    rpal_uds_fdmap((uint64_t)server << 32 | fd, &rpal))

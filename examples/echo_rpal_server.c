@@ -90,13 +90,14 @@ static void accept_one(int listener)
 
 int main(int argc, char **argv)
 {
-	int listener = echo_listen(argc > 1 ? argv[1] : SOCKET), i, n;
 	struct epoll_event ev = { .events = EPOLLIN }, events[64];
+	int listener, i, n;
 
 	signal(SIGPIPE, SIG_IGN);
 	ep = epoll_create1(0);
 	if (rpal_init(1, 0, NULL) < 0 || rpal_thread_init())
 		fprintf(stderr, "echo_rpal_server: sockets only: %s\n", rpal_last_error());
+	listener = echo_listen(argc > 1 ? argv[1] : SOCKET);
 	if (epoll_ctl(ep, EPOLL_CTL_ADD, listener, &ev)) {
 		perror("echo_rpal_server");
 		return 1;

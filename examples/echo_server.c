@@ -44,11 +44,12 @@ static void accept_one(int listener)
 
 int main(int argc, char **argv)
 {
-	int listener = echo_listen(argc > 1 ? argv[1] : SOCKET), i, n;
 	struct epoll_event ev = { .events = EPOLLIN }, events[64];
+	int listener, i, n;
 
 	signal(SIGPIPE, SIG_IGN);
 	ep = epoll_create1(0);
+	listener = echo_listen(argc > 1 ? argv[1] : SOCKET);
 	if (epoll_ctl(ep, EPOLL_CTL_ADD, listener, &ev)) {
 		perror("echo_server");
 		return 1;

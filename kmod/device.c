@@ -27,6 +27,7 @@ union argument {
 	struct rpal_wake wake;
 	struct rpal_await await;
 	struct rpal_peer_fd peer_fd;
+	struct rpal_peer_of peer_of;
 	struct rpal_watch watch;
 	struct rpal_channel channel;
 	struct rpal_notify notify;
@@ -141,6 +142,11 @@ static int do_peer_fd(struct rpal_file *file, union argument *arg)
 	return rpal_peer_fd(file, &arg->peer_fd);
 }
 
+static int do_peer_of(struct rpal_file *file, union argument *arg)
+{
+	return rpal_peer_of(file, &arg->peer_of);
+}
+
 static int do_watch(struct rpal_file *file, union argument *arg)
 {
 	return rpal_watch(file, &arg->watch);
@@ -182,6 +188,7 @@ static const struct command commands[] = {
 	{ RPAL_IOC_WAKE, do_wake },
 	{ RPAL_IOC_AWAIT, do_await },
 	{ RPAL_IOC_PEER_FD, do_peer_fd },
+	{ RPAL_IOC_PEER_OF, do_peer_of },
 	{ RPAL_IOC_WATCH, do_watch },
 	{ RPAL_IOC_CHANNEL, do_channel, undo_channel },
 	{ RPAL_IOC_NOTIFY, do_notify },

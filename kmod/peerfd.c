@@ -5,7 +5,8 @@
  * by their own descriptor where these belong.
  *
  * The caller learns a number. That the socket is connected with that service it
- * knows already, or finds out.
+ * knows already, or finds out: before they are linked it can ask whether there is
+ * any service at the other end.
  */
 #include <linux/fdtable.h>
 #include <linux/file.h>
@@ -167,5 +168,66 @@ int rpal_peer_fd(struct rpal_file *file, struct rpal_peer_fd *arg)
 	if (ret < 0)
 		return ret;
 	arg->peer_fd = ret;
+	return 0;
+}
+
+/* The process of SO_PEERCRED, with a reference. */
+static struct pid *peer_pid_get(int fd)
+{
+	struct socket *sock;
+	struct pid *pid;
+	int err;
+
+	sock = sockfd_lookup(fd, &err);
+	if (!sock)
+		return ERR_PTR(err);
+	if (sock->sk->sk_family == AF_UNIX) {
+		spin_lock(&sock->sk->sk_peer_lock);
+		pid = get_pid(sock->sk->sk_peer_pid) ?: ERR_PTR(-ENOTCONN);
+		spin_unlock(&sock->sk->sk_peer_lock);
+	} else {
+		pid = ERR_PTR(-EPROTONOSUPPORT);
+	}
+	sockfd_put(sock);
+	return pid;
+}
+
+static bool is_service_locked(const struct pid *pid)
+{
+	unsigned int slot;
+
+	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
+		if (rpal_slots[slot] && rpal_slots[slot]->key &&
+		    rpal_slots[slot]->tgid == pid)
+			return true;
+	}
+	return false;
+}
+
+/**
+ * rpal_peer_of() - RPAL_IOC_PEER_OF
+ * @file:	the caller's file
+ * @arg:	arguments, already copied, and results
+ *
+ * Context: may sleep.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBADF, -ENOTSOCK, -EPROTONOSUPPORT or
+ * -ENOTCONN.
+ */
+int rpal_peer_of(struct rpal_file *file, struct rpal_peer_of *arg)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	struct pid *pid;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (arg->flags)
+		return -EINVAL;
+	pid = peer_pid_get(arg->fd);
+	if (IS_ERR(pid))
+		return PTR_ERR(pid);
+	spin_lock(&rpal_lock);
+	arg->state = is_service_locked(pid) ? RPAL_PEER_OF_SERVICE : 0;
+	spin_unlock(&rpal_lock);
+	put_pid(pid);
 	return 0;
 }

@@ -339,6 +339,7 @@ int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await);
 /* ------------------------------------------------------------- peerfd.c */
 
 int rpal_peer_fd(struct rpal_file *file, struct rpal_peer_fd *arg);
+int rpal_peer_of(struct rpal_file *file, struct rpal_peer_of *arg);
 
 /* -------------------------------------------------------------- watch.c */
 

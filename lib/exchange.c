@@ -245,6 +245,30 @@ EXPORT int rpal_offered(int sock)
 	       !memcmp(its.magic, "RPAL", sizeof(its.magic));
 }
 
+EXPORT int rpal_peer_is_service(int sock)
+{
+	struct rpal_peer_of req = { .size = sizeof(req), .fd = sock };
+	int ret;
+
+	if (!rpal_up())
+		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	ret = rpal_ioctl(RPAL_IOC_PEER_OF, &req);
+	switch (ret) {
+	case 0:
+		break;
+	case -ENOTCONN:
+		return rpal_failf(ret, "socket %d is not connected", sock);
+	case -EPROTONOSUPPORT:
+		return rpal_failf(ret, "descriptor %d is no Unix socket", sock);
+	default:
+		return rpal_failf(ret, "descriptor %d is no socket", sock);
+	}
+	if (req.state & RPAL_PEER_OF_SERVICE)
+		return 1;
+	return rpal_fail(0, "the process at the other end of the socket does not use RPAL, or "
+			    "had not called rpal_init() yet");
+}
+
 /* --- sockets with a name */
 
 static int make_addr(const char *path, struct sockaddr_un *addr, socklen_t *len)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * The key exchange between two whose identity changes while they link. What is
+ * The key exchange between two whose identity changes while they link: what is
  * said goes through a relay, which has one of them changed at the right moment.
+ * And what can be known of the other end before anything is said.
  */
 #include "call.h"
 
@@ -174,6 +175,76 @@ static void exchange(int mode, int listener, struct result *mine)
 	CHECK(mode == NOBODY || r.changes, "nothing has changed");
 }
 
+/* Listens, as a program of any kind; is a service when it is told to. */
+static int late_role(void)
+{
+	struct sockaddr_un addr;
+	socklen_t len = make_addr(&addr);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	addr.sun_path[len - offsetof(struct sockaddr_un, sun_path)] = '2';
+	MUST(!bind(fd, (struct sockaddr *)&addr, len + 1) && !listen(fd, 1));
+	test_send_u64(TEST_FD_DRIVER, 0);
+	test_recv_u64(TEST_FD_DRIVER);
+	call_init(1);
+	test_send_u64(TEST_FD_DRIVER, 0);
+	test_recv_u64(TEST_FD_DRIVER);
+	rpal_exit();
+	test_send_u64(TEST_FD_DRIVER, 0);
+	pause();
+	return 0;
+}
+
+static void no_services(void)
+{
+	int sv[2];
+
+	CHECK_IS(rpal_peer_is_service(-1), -EBADF);
+	CHECK_IS(rpal_peer_is_service(1000), -EBADF);
+	MUST(!pipe(sv));
+	CHECK_IS(rpal_peer_is_service(sv[0]), -ENOTSOCK);
+	CHECK(strstr(rpal_last_error(), "no socket"), "%s", rpal_last_error());
+	close(sv[0]);
+	close(sv[1]);
+	sv[0] = socket(AF_INET, SOCK_STREAM, 0);
+	if (sv[0] >= 0)
+		CHECK_IS(rpal_peer_is_service(sv[0]), -EPROTONOSUPPORT);
+	close(sv[0]);
+	sv[0] = socket(AF_UNIX, SOCK_STREAM, 0);
+	CHECK_IS(rpal_peer_is_service(sv[0]), -ENOTCONN);
+	CHECK(strstr(rpal_last_error(), "not connected"), "%s", rpal_last_error());
+	close(sv[0]);
+}
+
+static void other_end(void)
+{
+	struct test_spawn s = { .role = "late", .group = "call" };
+	struct sockaddr_un addr;
+	socklen_t len = make_addr(&addr);
+	struct test_child late;
+	int fd;
+
+	test_begin("whether there is a service at the other end");
+	MUST(!test_spawn(&late, &s));
+	test_recv_u64(late.sock);
+	addr.sun_path[len - offsetof(struct sockaddr_un, sun_path)] = '2';
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	MUST(!connect(fd, (struct sockaddr *)&addr, len + 1));
+	CHECK_IS(rpal_peer_is_service(fd), 0);
+	CHECK(strstr(rpal_last_error(), "rpal_init"), "%s", rpal_last_error());
+	test_send_u64(late.sock, 0);
+	test_recv_u64(late.sock);
+	CHECK_IS(rpal_peer_is_service(fd), 1);
+	test_send_u64(late.sock, 0);
+	test_recv_u64(late.sock);
+	CHECK_IS(rpal_peer_is_service(fd), 0);
+	test_reap(&late);
+	CHECK_IS(rpal_peer_is_service(fd), 0);
+	close(fd);
+	no_services();
+	test_end();
+}
+
 static int client_role(void)
 {
 	static const char *const names[] = { "nobody changes identity while linking",
@@ -204,12 +275,13 @@ static int client_role(void)
 		}
 		test_end();
 	}
+	other_end();
 	return 0;
 }
 
-static const struct test_role roles[] = { { "server", server_role },
-					  { "client", client_role },
-					  {} };
+static const struct test_role roles[] = {
+	{ "server", server_role }, { "client", client_role }, { "late", late_role }, {}
+};
 
 int main(int argc, char **argv)
 {

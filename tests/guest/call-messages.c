@@ -1097,6 +1097,7 @@ static void accept_races(struct call_peer *p, int listening)
 static void peer_fd_refusals(struct call_peer *a)
 {
 	struct rpal_peer_fd bad = { .size = sizeof(bad), .id = a->id, .flags = 1 };
+	struct rpal_peer_of of = { .size = sizeof(of), .flags = 1 };
 	int fd, sv[2], pipes[2];
 
 	CHECK_IS(peer_fd(a->id, 1000), -EBADF);
@@ -1128,8 +1129,11 @@ static void peer_fd_refusals(struct call_peer *a)
 	bad.reserved = 1;
 	CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_PEER_FD, &bad), EINVAL);
 	bad.reserved = 0;
+	CHECK_ERR(ioctl(rpal_state.fd, RPAL_IOC_PEER_OF, &of), EINVAL);
+	of.flags = 0;
 	fd = test_open();
 	CHECK_ERR(ioctl(fd, RPAL_IOC_PEER_FD, &bad), ENXIO);
+	CHECK_ERR(ioctl(fd, RPAL_IOC_PEER_OF, &of), ENXIO);
 	close(fd);
 	close(sv[0]);
 	close(sv[1]);

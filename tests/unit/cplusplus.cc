@@ -43,6 +43,7 @@ static const function functions[] = {
 	F(rpal_last_error),
 	F(rpal_listen),
 	F(rpal_offered),
+	F(rpal_peer_is_service),
 	F(rpal_read_access_safety),
 	F(rpal_read_gone),
 	F(rpal_read_ptrs),

@@ -516,6 +516,26 @@ struct rpal_peer_fd {
 	__u32 reserved;
 };
 
+#define RPAL_PEER_OF_SERVICE	(1U << 0) /* its process is a service now */
+
+/**
+ * struct rpal_peer_of - who is at the other end of a socket
+ * @size:	sizeof(struct rpal_peer_of)
+ * @flags:	must be 0
+ * @fd:		a connected AF_UNIX socket of the caller
+ * @state:	out: RPAL_PEER_OF_*
+ *
+ * The process is that of SO_PEERCRED: who connected, or listened. Nothing is sent,
+ * and nothing but this is learnt of it. Errors: -ENXIO, -EBADF, -ENOTSOCK,
+ * -EPROTONOSUPPORT (no AF_UNIX socket), -ENOTCONN (nobody is there).
+ */
+struct rpal_peer_of {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 state;
+};
+
 /**
  * struct rpal_watch - have input of a file noted in the thread's block
  * @size:	sizeof(struct rpal_watch)
@@ -617,5 +637,6 @@ struct rpal_notice {
 #define RPAL_IOC_WATCH		_IOW(RPAL_IOC_MAGIC, 0x31, struct rpal_watch)
 #define RPAL_IOC_CHANNEL	_IOWR(RPAL_IOC_MAGIC, 0x32, struct rpal_channel)
 #define RPAL_IOC_NOTIFY		_IOW(RPAL_IOC_MAGIC, 0x33, struct rpal_notify)
+#define RPAL_IOC_PEER_OF	_IOWR(RPAL_IOC_MAGIC, 0x34, struct rpal_peer_of)
 
 #endif /* _UAPI_LINUX_RPAL_H */

@@ -320,6 +320,21 @@ int rpal_exchange(int sock, int timeout_ms);
  */
 int rpal_offered(int sock);
 
+/**
+ * rpal_peer_is_service - has the process at the other end of a socket RPAL?
+ * @sock: a connected Unix socket
+ *
+ * So that a client sends rpal_exchange()'s bytes to nobody who takes them for a
+ * request. The process is that of SO_PEERCRED: for a client who called listen(),
+ * which is not who serves if that is a child, or was given the socket. A server
+ * should call rpal_init() before it listens.
+ *
+ * Return: 1: it is a service now; 0: it is none; or a negative errno: -ENXIO
+ * (this process is none), -EBADF, -ENOTSOCK, -EPROTONOSUPPORT (no Unix socket),
+ * -ENOTCONN.
+ */
+int rpal_peer_is_service(int sock);
+
 /* ------------------------------------------------------------ direct calls */
 
 #define RPAL_MAX_PROCEDURES 1024
