@@ -54,7 +54,11 @@ static void *reserve(size_t size)
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED)
+		return NULL;
+	/* Little of it is ever used, here and there. */
+	madvise(p, size, MADV_NOHUGEPAGE);
+	return p;
 }
 
 static bool make_tables(void)

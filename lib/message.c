@@ -448,12 +448,14 @@ static int map_failed(int err, int id, int fd)
 	case -EAGAIN:
 		return rpal_failf(err,
 				  "service %d is not ready: it has not accepted this connection yet, "
-				  "or not given it to rpal_epoll_ctl() with EPOLLRPALIN",
+				  "or not given it to rpal_epoll_ctl() with EPOLLRPALIN, or has no "
+				  "thread that has called rpal_thread_init()",
 				  id);
 	case -ETIMEDOUT:
 		return rpal_failf(err,
 				  "service %d did not get ready in time: it must accept this "
-				  "connection and give it to rpal_epoll_ctl() with EPOLLRPALIN",
+				  "connection and give it to rpal_epoll_ctl() with EPOLLRPALIN, and "
+				  "a thread of it must have called rpal_thread_init()",
 				  id);
 	case -EBADF:
 	case -ENOTSOCK:
