@@ -125,11 +125,11 @@ common		= $(patsubst %.c,$(B)/obj/%.c.o,$(wildcard $(1)/common*.c))
 
 TOOL_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tools/*.c tools/*.S))
 TOOLS		:= $(if $(TOOL_OBJ),$(B)/tools/rpal)
-# One of the examples wants liburing.
+# One of the examples and one of the tests want liburing.
 URING		:= $(shell pkg-config --exists liburing && pkg-config --libs liburing)
 EXAMPLES	:= $(filter-out $(if $(URING),,%uring_server),$(call progs,examples))
 UNIT		:= $(call progs,tests/unit)
-GUEST		:= $(call progs,tests/guest)
+GUEST		:= $(filter-out $(if $(URING),,%/call-uring),$(call progs,tests/guest))
 
 .PHONY: programs
 programs: lib $(TOOLS) $(EXAMPLES) $(UNIT) $(GUEST)

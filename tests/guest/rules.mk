@@ -48,3 +48,5 @@ $(GB_)/tiny: tests/guest/tiny.S
 $(GB_)/tiny-fixed: tests/guest/tiny.S
 	@mkdir -p $(@D)
 	$(CC) -nostdlib -static -no-pie -o $@ $<
+
+$(GB_)/call-uring: private LDLIBS += $(URING)

@@ -22,12 +22,12 @@ extern "C" {
  * @cqe:	where to store a completion; NULL is stored if there is none
  * @timeout_ms:	milliseconds, -1: no limit
  *
- * For a receiver thread. Completions come first; the ring must not have been
- * made with IORING_SETUP_DEFER_TASKRUN, whose completions only come to those that
- * wait for them.
+ * For a receiver thread. Completions come first.
  *
- * Return: 0: @cqe is one; 1: rpal_epoll_wait_user(@epfd) has events; -ETIME, or
- * a negative errno as of rpal_wait() and io_uring_submit().
+ * Return: 0: @cqe is one; 1: rpal_epoll_wait_user(@epfd) has events; -ETIME;
+ * -EINVAL: the ring was made with IORING_SETUP_DEFER_TASKRUN, whose completions
+ * only come to who waits in io_uring_enter(); or a negative errno as of
+ * rpal_wait() and io_uring_submit().
  */
 static inline int rpal_io_uring_wait_cqe(struct io_uring *ring, int epfd, struct io_uring_cqe **cqe,
 					 int timeout_ms)
@@ -35,6 +35,8 @@ static inline int rpal_io_uring_wait_cqe(struct io_uring *ring, int epfd, struct
 	int ret;
 
 	*cqe = NULL;
+	if (ring->flags & IORING_SETUP_DEFER_TASKRUN)
+		return -EINVAL;
 	if (io_uring_sq_ready(ring)) {
 		ret = io_uring_submit(ring);
 		if (ret < 0)
