@@ -357,6 +357,7 @@ static void begin_lazy_locked(struct rpal_tcb *t, bool async)
 	}
 	t->answered = false;
 	t->lazy = true;
+	t->lazy_nr++;
 }
 
 static void begin_lazy(struct rpal_tcb *t, bool async)
@@ -370,7 +371,7 @@ static void begin_lazy(struct rpal_tcb *t, bool async)
 static void refuse(struct rpal_tcb *caller, bool async)
 {
 	if (!async)
-		rpal_thread_answer(caller, -EPIPE, 0);
+		rpal_thread_answer(caller, caller->lazy_nr, -EPIPE, 0);
 }
 
 /*
@@ -418,8 +419,11 @@ static bool fill_mail(struct chain *chain, int i, const struct delivery *d,
 	}
 	/* A dead caller's last reference may just have gone. */
 	if (!unanswered && !READ_ONCE(caller->dead) &&
-	    refcount_inc_not_zero(&caller->ref))
+	    refcount_inc_not_zero(&caller->ref)) {
 		t->lazy_caller = caller;
+		/* Its call has just become lazy, by our hands. */
+		t->lazy_caller_nr = READ_ONCE(caller->lazy_nr);
+	}
 	WRITE_ONCE(t->block->word, RPAL_ST_LAZY);
 	raw_spin_unlock(&t->lock);
 	rpal_count_for(caller->space, RPAL_SERVICE_LAZY_CALLS);

@@ -26,6 +26,7 @@ union argument {
 	struct rpal_reply reply;
 	struct rpal_wake wake;
 	struct rpal_await await;
+	struct rpal_deadline deadline;
 	struct rpal_peer_fd peer_fd;
 	struct rpal_peer_of peer_of;
 	struct rpal_watch watch;
@@ -137,6 +138,11 @@ static int do_await(struct rpal_file *file, union argument *arg)
 	return rpal_wait_free(file, &arg->await);
 }
 
+static int do_deadline(struct rpal_file *file, union argument *arg)
+{
+	return rpal_deadline(file, &arg->deadline);
+}
+
 static int do_peer_fd(struct rpal_file *file, union argument *arg)
 {
 	return rpal_peer_fd(file, &arg->peer_fd);
@@ -187,6 +193,7 @@ static const struct command commands[] = {
 	{ RPAL_IOC_AWAIT_REPLY, do_await_reply },
 	{ RPAL_IOC_WAKE, do_wake },
 	{ RPAL_IOC_AWAIT, do_await },
+	{ RPAL_IOC_DEADLINE, do_deadline },
 	{ RPAL_IOC_PEER_FD, do_peer_fd },
 	{ RPAL_IOC_PEER_OF, do_peer_of },
 	{ RPAL_IOC_WATCH, do_watch },

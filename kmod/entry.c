@@ -29,7 +29,8 @@ static bool dispatch_borrowed(struct pt_regs *regs)
 	if (!t)
 		return false;
 	outcome = rpal_hand_over(regs, RPAL_WHY_SYSCALL, NULL);
-	if (outcome == RPAL_HANDED && rpal_take_answer(t, &status, &result)) {
+	if (outcome == RPAL_HANDED &&
+	    !rpal_take_answer(t, RPAL_ASK_AGAIN, &status, &result)) {
 		regs->ax = status;
 		regs->dx = result;
 	}

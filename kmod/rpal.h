@@ -336,6 +336,10 @@ int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply);
 int rpal_wait_wake(struct rpal_file *file, const struct rpal_wake *wake);
 int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await);
 
+/* ----------------------------------------------------------- deadline.c */
+
+int rpal_deadline(struct rpal_file *file, const struct rpal_deadline *arg);
+
 /* ------------------------------------------------------------- peerfd.c */
 
 int rpal_peer_fd(struct rpal_file *file, struct rpal_peer_fd *arg);

@@ -199,18 +199,22 @@ void rpal_thread_wake(struct rpal_tcb *t)
 /**
  * rpal_thread_answer() - answer a caller whose call was handed over
  * @caller:	the caller, dead or alive
+ * @nr:		which of its calls
  * @status:	0 or a negative errno
  * @result:	the procedure's result
  *
  * Context: any.
  */
-void rpal_thread_answer(struct rpal_tcb *caller, s64 status, s64 result)
+void rpal_thread_answer(struct rpal_tcb *caller, u64 nr, s64 status, s64 result)
 {
 	raw_spin_lock(&caller->lock);
-	caller->status = status;
-	caller->result = result;
-	/* With the answer; pairs with rpal_take_answer(). */
-	smp_store_release(&caller->answered, true);
+	/* Else it has given up that call, and may have begun another. */
+	if (caller->lazy && caller->lazy_nr == nr) {
+		caller->status = status;
+		caller->result = result;
+		/* With the answer; pairs with is_answered(). */
+		smp_store_release(&caller->answered, true);
+	}
 	raw_spin_unlock(&caller->lock);
 	wake_up(&caller->answer_wq);
 }
@@ -253,7 +257,7 @@ void rpal_thread_end_claim(struct rpal_tcb *t)
 void rpal_thread_kill(struct rpal_tcb *t)
 {
 	struct rpal_tcb *caller;
-	u64 word, seen;
+	u64 word, seen, nr;
 
 	raw_spin_lock(&t->lock);
 	if (t->dead) {
@@ -262,6 +266,7 @@ void rpal_thread_kill(struct rpal_tcb *t)
 	}
 	WRITE_ONCE(t->dead, true);
 	caller = t->lazy_caller;
+	nr = t->lazy_caller_nr;
 	t->lazy_caller = NULL;
 	word = READ_ONCE(t->block->word);
 	while (rpal_word_state(word) != RPAL_ST_CALL) {
@@ -272,7 +277,7 @@ void rpal_thread_kill(struct rpal_tcb *t)
 	}
 	raw_spin_unlock(&t->lock);
 	if (caller) {
-		rpal_thread_answer(caller, -EPIPE, 0);
+		rpal_thread_answer(caller, nr, -EPIPE, 0);
 		rpal_thread_put(caller);
 	}
 	rpal_wait_all(t->space->slot);
@@ -356,6 +361,7 @@ void rpal_thread_bury(struct rpal_tcb *t)
 
 	/* While the hash has its reference. */
 	rpal_watch_end(t);
+	rpal_deadline_end(t);
 	raw_spin_lock(&thread_lock);
 	if (hlist_unhashed(&t->node)) {
 		raw_spin_unlock(&thread_lock);
@@ -514,6 +520,7 @@ static struct rpal_tcb *thread_new(struct rpal_space *space, bool receiver)
 	INIT_LIST_HEAD(&t->grave);
 	raw_spin_lock_init(&t->lock);
 	init_waitqueue_head(&t->answer_wq);
+	rpal_deadline_init(t);
 	rpal_space_get(space);
 	t->space = space;
 	t->task = get_task_struct(current);

@@ -10,6 +10,7 @@
 #ifndef RPAL_THREAD_H
 #define RPAL_THREAD_H
 
+#include <linux/hrtimer.h>
 #include <linux/refcount.h>
 #include <linux/task_work.h>
 #include <linux/wait.h>
@@ -72,10 +73,12 @@ struct rpal_context {
  *		it cannot be reached, else 0; only its task's
  * @mail:	context handed over by the task that ran it; under @lock
  * @lazy:	as a caller: its call was handed over
+ * @lazy_nr:	which call that is: an answer to another one is late; under @lock
  * @answered:	as a caller: @status and @result are there
  * @status:	answer to its lazily switched call
  * @result:	answer to its lazily switched call
  * @lazy_caller: whom it owes an answer; holds a reference; under @lock
+ * @lazy_caller_nr: to which call of that one; under @lock
  * @answer_wq:	where it waits for an answer
  * @sampled_run: its task's run time at the last sample of its user time, in ns;
  *		together with @away_ns what belongs to its task, or to who has
@@ -86,6 +89,10 @@ struct rpal_context {
  * @away_seen:	of the block's away_ticks, what is known already
  * @away_ns:	what its calls have used and was not charged to them yet, in ns
  * @watcher:	its file that is watched; changes owner by xchg()
+ * @clock_offset: what its CLOCK_MONOTONIC is ahead of the kernel's, in ns
+ * @timer:	looks at the deadline in @block
+ * @timer_lock:	for @timer and its time in @block
+ * @timer_dead:	it is not started any more; under @timer_lock
  * @install:	task work that installs @mail
  * @kick:	task work that makes another task hand its context over
  * @kicked:	@kick is queued
@@ -115,9 +122,11 @@ struct rpal_tcb {
 
 	bool lazy;
 	bool answered;
+	u64 lazy_nr;
 	s64 status;
 	s64 result;
 	struct rpal_tcb *lazy_caller;
+	u64 lazy_caller_nr;
 	wait_queue_head_t answer_wq;
 
 	u64 sampled_run;
@@ -128,6 +137,11 @@ struct rpal_tcb {
 	u64 away_ns[RPAL_AWAY];
 
 	struct rpal_watcher *watcher;
+
+	s64 clock_offset;
+	struct hrtimer timer;
+	raw_spinlock_t timer_lock;
+	bool timer_dead;
 
 	struct callback_head install;
 	struct callback_head kick;
@@ -160,7 +174,7 @@ void rpal_thread_put(struct rpal_tcb *t);
 void rpal_thread_drop(struct rpal_tcb *t);
 void rpal_thread_kill(struct rpal_tcb *t);
 void rpal_thread_bury(struct rpal_tcb *t);
-void rpal_thread_answer(struct rpal_tcb *caller, s64 status, s64 result);
+void rpal_thread_answer(struct rpal_tcb *caller, u64 nr, s64 status, s64 result);
 void rpal_thread_end_claim(struct rpal_tcb *t);
 void rpal_thread_wake(struct rpal_tcb *t);
 void rpal_thread_get(struct rpal_tcb *t);
@@ -210,10 +224,24 @@ void rpal_watch_end(struct rpal_tcb *t);
 void rpal_account_call(struct rpal_tcb *t, struct rpal_tcb *callee);
 void rpal_account_syscall(struct rpal_tcb *t, struct pt_regs *regs);
 
+/* deadline.c */
+void rpal_deadline_init(struct rpal_tcb *t);
+void rpal_deadline_end(struct rpal_tcb *t);
+ktime_t rpal_deadline_of(struct rpal_tcb *t);
+
 /* wait.c */
-bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result);
+/* What to do about an answer that does not come before the caller's deadline. */
+enum rpal_patience {
+	RPAL_WAIT_ON,		/* wait all the same */
+	RPAL_ASK_AGAIN,		/* come back without it: it is still due */
+	RPAL_GIVE_UP,		/* end the call: what comes then is dropped */
+};
+
+int rpal_take_answer(struct rpal_tcb *t, enum rpal_patience patience,
+		     s64 *status, s64 *result);
 bool rpal_kick_task(struct rpal_tcb *t, struct task_struct *task);
 bool rpal_kick(struct rpal_tcb *t);
+void rpal_kick_home(struct rpal_tcb *t);
 void rpal_wait_init(void);
 void rpal_wait_freed(unsigned int slot);
 void rpal_wait_all(unsigned int slot);

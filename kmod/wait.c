@@ -136,6 +136,21 @@ bool rpal_kick(struct rpal_tcb *t)
 	return true;
 }
 
+/**
+ * rpal_kick_home() - a thread is to have its own task again, and to look around
+ * @t:		the thread: a caller, or whatever it is
+ *
+ * Context: any, also a hard interrupt.
+ */
+void rpal_kick_home(struct rpal_tcb *t)
+{
+	/* A caller that is itself called runs on somebody else's task. */
+	if (!rpal_kick(t))
+		rpal_kick_task(t, t->task);
+	rpal_thread_wake(t);
+	wake_up(&t->answer_wq);
+}
+
 /* --------------------------------------------------------- receiver's wait */
 
 enum step {
@@ -370,10 +385,13 @@ static void park(struct rpal_tcb *t, bool reply)
 	s64 status = READ_ONCE(t->block->status);
 	s64 result = READ_ONCE(t->block->result);
 	struct rpal_tcb *caller = NULL;
+	u64 nr = 0;
 
 	raw_spin_lock(&t->lock);
-	if (reply)
+	if (reply) {
 		swap(caller, t->lazy_caller);
+		nr = t->lazy_caller_nr;
+	}
 	t->in_wait = true;
 	t->woken = false;
 	if (!t->dead) {
@@ -386,7 +404,7 @@ static void park(struct rpal_tcb *t, bool reply)
 	raw_spin_unlock(&t->lock);
 	/* Parked before the caller wakes: it may call again at once. */
 	if (caller) {
-		rpal_thread_answer(caller, status, result);
+		rpal_thread_answer(caller, nr, status, result);
 		rpal_thread_put(caller);
 	}
 	rpal_wait_freed(t->space->slot);
@@ -494,28 +512,61 @@ static bool is_answered(struct rpal_tcb *t)
 	return smp_load_acquire(&t->answered);
 }
 
+/* 0, -EINTR, or -ETIMEDOUT after the deadline. */
+static int sleep_for_answer(struct rpal_tcb *t, bool timed)
+{
+	ktime_t until = KTIME_MAX;
+	DEFINE_WAIT(wait);
+	int ret = 0;
+
+	for (;;) {
+		prepare_to_wait(&t->answer_wq, &wait, TASK_INTERRUPTIBLE);
+		/* It may be changed meanwhile, and then somebody wakes us. */
+		if (timed)
+			until = rpal_deadline_of(t);
+		if (is_answered(t))
+			break;
+		if (signal_pending(current))
+			ret = -EINTR;
+		else if (until != KTIME_MAX && ktime_after(ktime_get(), until))
+			ret = -ETIMEDOUT;
+		if (ret)
+			break;
+		schedule_hrtimeout(until == KTIME_MAX ? NULL : &until,
+				   HRTIMER_MODE_ABS);
+	}
+	finish_wait(&t->answer_wq, &wait);
+	return ret;
+}
+
 /**
  * rpal_take_answer() - wait for the answer to a call that was handed over
  * @t:		the current thread, with a reference
+ * @patience:	what to do at the deadline
  * @status:	the answer
  * @result:	the answer
  *
  * Context: sleeps.
- * Return: false if a signal came first.
+ * Return: 0, -EINTR or -ETIMEDOUT.
  */
-bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result)
+int rpal_take_answer(struct rpal_tcb *t, enum rpal_patience patience,
+		     s64 *status, s64 *result)
 {
-	bool got = !wait_event_interruptible(t->answer_wq, is_answered(t));
+	int ret = sleep_for_answer(t, patience != RPAL_WAIT_ON);
 
-	if (got) {
-		raw_spin_lock(&t->lock);
+	if (ret && (ret == -EINTR || patience != RPAL_GIVE_UP))
+		return ret;
+	raw_spin_lock(&t->lock);
+	/* It may have come at the last moment. */
+	if (t->answered) {
 		*status = t->status;
 		*result = t->result;
-		t->lazy = false;
-		raw_spin_unlock(&t->lock);
-		WRITE_ONCE(t->block->callee, 0);
+		ret = 0;
 	}
-	return got;
+	t->lazy = false;
+	raw_spin_unlock(&t->lock);
+	WRITE_ONCE(t->block->callee, 0);
+	return ret;
 }
 
 /**
@@ -524,25 +575,27 @@ bool rpal_take_answer(struct rpal_tcb *t, s64 *status, s64 *result)
  * @reply:	arguments, already copied, and results
  *
  * Context: sleeps.
- * Return: 0, -ENXIO, -EPERM, -EINVAL or -EINTR.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -EINTR or -ETIMEDOUT.
  */
 int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply)
 {
 	struct rpal_space *space = rpal_service_caller(file);
+	enum rpal_patience patience = RPAL_WAIT_ON;
 	struct rpal_tcb *t;
-	int err = 0;
+	int err = -EINVAL;
 
 	if (IS_ERR(space))
 		return PTR_ERR(space);
-	if (reply->flags)
+	if (reply->flags & ~RPAL_REPLY_DEADLINE)
 		return -EINVAL;
+	if (reply->flags)
+		patience = RPAL_GIVE_UP;
 	t = rpal_thread_get_current();
 	if (!t)
 		return -ENXIO;
-	if (!t->lazy)
-		err = -EINVAL;
-	else if (!rpal_take_answer(t, &reply->status, &reply->result))
-		err = -EINTR;
+	if (t->lazy)
+		err = rpal_take_answer(t, patience, &reply->status,
+				       &reply->result);
 	rpal_thread_put(t);
 	return err;
 }

@@ -203,12 +203,17 @@ EXPORT void rpal_serve_stop(void)
 
 /* ----------------------------------------------------------------- calling */
 
-static int64_t now_ms(void)
+static int64_t now_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
+}
+
+static int64_t now_ms(void)
+{
+	return now_ns() / 1000000;
 }
 
 /* Is there memory at arg that the peer can reach? Any of ours or of its own. */
@@ -281,10 +286,31 @@ static int await(int id, int64_t timeout_ns)
 }
 
 /*
+ * Is the time of this thread's call over? Another thread may have had it end by
+ * writing the deadline.
+ */
+static bool is_over(struct rpal_thr *thr)
+{
+	return now_ns() >= (int64_t)__atomic_load_n(&thr->block->deadline, __ATOMIC_RELAXED);
+}
+
+/* For await(). */
+static int64_t time_left(struct rpal_thr *thr, bool timed)
+{
+	int64_t left;
+
+	if (!timed)
+		return -1;
+	left = (int64_t)__atomic_load_n(&thr->block->deadline, __ATOMIC_RELAXED) - now_ns();
+	return left > 0 ? left : 0;
+}
+
+/*
  * No receiver can be had. 0 when it is worth another try. *since is when the
  * peer was first seen without any.
  */
-static int none_free(int id, uint64_t key, unsigned int flags, bool absent, int64_t *since)
+static int none_free(int id, uint64_t key, unsigned int flags, bool absent, int64_t timeout_ns,
+		     int64_t *since)
 {
 	struct timespec step = { .tv_nsec = START_STEP_MS * 1000000L };
 	int ret, saved = errno;
@@ -293,7 +319,7 @@ static int none_free(int id, uint64_t key, unsigned int flags, bool absent, int6
 		return -EPIPE;
 	if (flags & RPAL_CALL_NOWAIT)
 		return absent ? -ECONNREFUSED : -EAGAIN;
-	ret = await(id, -1);
+	ret = await(id, timeout_ns);
 	if (ret != -EAGAIN) {
 		*since = 0;
 		return ret == -EPIPE && !rpal_link_check(id, key) ? 0 : ret;
@@ -308,14 +334,16 @@ static int none_free(int id, uint64_t key, unsigned int flags, bool absent, int6
 }
 
 /* The call goes on at the receiver's own task. */
-static struct tramp_ret await_reply(void)
+static struct tramp_ret await_reply(bool timed)
 {
-	struct rpal_reply req = { .size = sizeof(req) };
+	struct rpal_reply req = { .size = sizeof(req), .flags = timed ? RPAL_REPLY_DEADLINE : 0 };
 	int ret;
 
 	do
 		ret = rpal_ioctl(RPAL_IOC_AWAIT_REPLY, &req);
 	while (ret == -EINTR);
+	if (ret == -ETIMEDOUT)
+		return (struct tramp_ret){ .status = ret };
 	if (ret)
 		return (struct tramp_ret){ .status = -EPIPE };
 	return (struct tramp_ret){ .status = req.status, .result = req.result };
@@ -340,7 +368,7 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 	thr->block->flags = saved;
 	/* A signal handler's call came in between: an answer is due after all. */
 	if (unlikely(r.status == RPAL_CALL_LAZY && thr->block->callee))
-		r = await_reply();
+		r = await_reply(false);
 	return r.status;
 }
 
@@ -370,6 +398,13 @@ static int call_failed(int ret, int id, uint32_t procedure)
 	case -EAGAIN:
 		return rpal_fail(ret, "all receivers are busy; try again, or call without "
 				      "RPAL_CALL_NOWAIT");
+	case -ETIMEDOUT:
+		return rpal_failf(ret,
+				  "service %d has not answered in time; what it answers now is "
+				  "dropped",
+				  id);
+	case -ECANCELED:
+		return rpal_fail(ret, "another thread has cancelled the call");
 	case -EBUSY:
 		return rpal_fail(ret, "a signal handler has interrupted this thread's call and "
 				      "cannot call itself");
@@ -379,7 +414,7 @@ static int call_failed(int ret, int id, uint32_t procedure)
 
 /* Call until a receiver has answered or it is clear that none will. */
 static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsigned int flags,
-		struct tramp_call *c, int64_t *result)
+		bool timed, struct tramp_call *c, int64_t *result)
 {
 	uint8_t *hint = &thr->hint[id];
 	struct tramp_ret r;
@@ -392,20 +427,25 @@ static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsi
 		aim(c, link, id, *hint);
 		r = rpal_state.tramp->call(thr->block, c);
 		if (unlikely(r.status == RPAL_CALL_LAZY))
-			r = await_reply();
+			r = await_reply(timed);
 		if (likely(!r.status)) {
 			*result = r.result;
 			return 0;
 		}
+		if (r.status != -EAGAIN && r.status != -T_MISS)
+			break;
+		if (timed && is_over(thr)) {
+			r.status = -ETIMEDOUT;
+			break;
+		}
 		if (r.status == -EAGAIN)
 			continue; /* stopped before it began */
-		if (r.status != -T_MISS)
-			break;
 		do
 			ret = scan(thr, link, id, hint);
 		while (ret == -EAGAIN);
 		if (ret == -T_NONE || ret == -T_ABSENT)
-			ret = none_free(id, link->key, flags, ret == -T_ABSENT, &since);
+			ret = none_free(id, link->key, flags, ret == -T_ABSENT,
+					time_left(thr, timed), &since);
 		if (ret) {
 			r.status = ret;
 			break;
@@ -417,17 +457,25 @@ static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsi
 	return r.status;
 }
 
-EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len,
-			   int64_t *result, unsigned int flags)
+/* How a call differs from another one. */
+struct how {
+	uint32_t procedure;
+	unsigned int flags;
+	bool timed; /* its deadline is in the block */
+};
+
+static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr, int id,
+							   const struct how *how, void *arg,
+							   size_t len, int64_t *result)
 {
-	struct rpal_thr *thr = rpal_thr_self();
+	unsigned int flags = how->flags;
 	struct rpal_link link;
 	struct tramp_call c;
 	int64_t res = 0;
 	uint32_t saved;
 	int ret;
 
-	ret = rpal_link_get(service_id, &link);
+	ret = rpal_link_get(id, &link);
 	if (unlikely(ret))
 		return ret;
 	if (unlikely(!thr)) {
@@ -435,28 +483,115 @@ EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t
 		if (ret)
 			return ret;
 	}
-	ret = check_args(thr, service_id, arg, len, flags);
+	ret = check_args(thr, id, arg, len, flags);
 	if (unlikely(ret))
 		return ret;
 	c.arg = (uintptr_t)arg;
 	c.len = len;
-	c.what = TRAMP_WHAT(procedure, flags, thr->depth + 1);
+	c.what = TRAMP_WHAT(how->procedure, flags, thr->depth + 1);
 	c.pkru = rpal_pkru_for(rpal_state.pkey, link.pkey, flags);
 	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? rpal_pkru_for(rpal_state.pkey, link.pkey, 0) :
 						    c.pkru;
 	/* A signal handler's call, in the middle of a message's, is not like that one. */
 	saved = thr->block->flags;
 	thr->block->flags = 0;
-	ret = call(thr, &link, service_id, flags, &c, &res);
+	ret = call(thr, &link, id, flags, how->timed, &c, &res);
 	thr->block->flags = saved;
-	if (unlikely(ret))
-		return call_failed(ret, service_id, procedure);
+	if (unlikely(ret)) {
+		if (ret == -ETIMEDOUT && thr->block->user[USER_CANCELLED])
+			ret = -ECANCELED;
+		return call_failed(ret, id, how->procedure);
+	}
 	if (result)
 		*result = res;
 	return 0;
 }
 
+EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len,
+			   int64_t *result, unsigned int flags)
+{
+	const struct how how = { .procedure = procedure, .flags = flags };
+
+	return call_with(rpal_thr_self(), service_id, &how, arg, len, result);
+}
+
 EXPORT int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result)
 {
 	return rpal_call_flags(service_id, procedure, arg, len, result, 0);
+}
+
+/* --------------------------------------------------------------- deadlines */
+
+/* Without a limit it can be cancelled all the same. */
+#define NEVER INT64_MAX
+
+static void look_at_deadline(uint32_t tid)
+{
+	struct rpal_deadline req = { .size = sizeof(req), .tid = tid };
+
+	rpal_ioctl(RPAL_IOC_DEADLINE, &req);
+}
+
+/* The kernel need not be asked if it is going to look in time anyway. */
+static void set_deadline(struct rpal_thr *thr, int64_t end)
+{
+	struct rpal_block *b = thr->block;
+	uint64_t timer;
+
+	__atomic_exchange_n(&b->deadline, end, __ATOMIC_SEQ_CST);
+	timer = __atomic_load_n(&b->timer, __ATOMIC_SEQ_CST);
+	if (end != NEVER && (!timer || timer > (uint64_t)end))
+		look_at_deadline(b->tid);
+}
+
+EXPORT int rpal_call_timeout(int service_id, uint32_t procedure, void *arg, size_t len,
+			     int64_t *result, unsigned int flags, int timeout_ms)
+{
+	const struct how how = { .procedure = procedure, .flags = flags, .timed = true };
+	uint64_t outer, cancelled;
+	struct rpal_thr *thr;
+	int ret;
+
+	ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
+	if (ret)
+		return ret;
+	/* Of a call that this one, a signal handler's, has interrupted. */
+	outer = thr->block->deadline;
+	cancelled = thr->block->user[USER_CANCELLED];
+	thr->block->user[USER_CANCELLED] = 0;
+	set_deadline(thr, timeout_ms < 0 ? NEVER : now_ns() + timeout_ms * 1000000LL);
+	ret = call_with(thr, service_id, &how, arg, len, result);
+	thr->block->user[USER_CANCELLED] = cancelled;
+	if (unlikely(outer))
+		set_deadline(thr, outer);
+	else
+		__atomic_store_n(&thr->block->deadline, 0, __ATOMIC_RELAXED);
+	return ret;
+}
+
+EXPORT int rpal_thread_number(void)
+{
+	struct rpal_thr *thr;
+	int ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
+
+	return ret ? ret : (int)RPAL_TID_INDEX(thr->block->tid);
+}
+
+EXPORT int rpal_call_cancel(int thread)
+{
+	struct rpal_block *b = rpal_thr_block(thread);
+	uint64_t end;
+
+	if (!rpal_up())
+		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	end = b ? __atomic_load_n(&b->deadline, __ATOMIC_ACQUIRE) : 0;
+	if (!end)
+		return rpal_failf(-ESRCH, "thread %d is in no call of rpal_call_timeout()", thread);
+	b->user[USER_CANCELLED] = 1;
+	/* Not of another call, if this one has just ended. */
+	if (!__atomic_compare_exchange_n(&b->deadline, &end, 1, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST))
+		return rpal_failf(-ESRCH, "thread %d's call has just ended", thread);
+	look_at_deadline(b->tid);
+	return 0;
 }

@@ -139,6 +139,13 @@ struct rpal_thr {
 
 /* The calling thread if it is registered, else NULL. Cheap. */
 struct rpal_thr *rpal_thr_self(void);
+/* The block of one of the own threads, NULL if there is none. */
+struct rpal_block *rpal_thr_block(int index);
+/* What the library keeps in the user words of a block. */
+enum {
+	USER_DIRECTORY, /* of events, for peers */
+	USER_CANCELLED, /* not by its deadline has its call ended */
+};
 /* Register it in a role, if need be. 0 or a negative errno. */
 int rpal_thr_get(unsigned int role, struct rpal_thr **thr);
 /* In the child of a fork nothing is registered. */

@@ -84,8 +84,9 @@ static struct directory *find_directory(const struct post *p)
 	unsigned int i;
 
 	for (i = 0; i < p->nr; i++) {
-		uint64_t at = __atomic_load_n(&block_of(p, (p->rid + i) % p->nr)->user[0],
-					      __ATOMIC_ACQUIRE);
+		uint64_t at =
+			__atomic_load_n(&block_of(p, (p->rid + i) % p->nr)->user[USER_DIRECTORY],
+					__ATOMIC_ACQUIRE);
 		struct directory *dir = at ? peer_ptr(p, at, sizeof(*dir)) : NULL;
 
 		if (dir && dir->magic == DIRECTORY_MAGIC)

@@ -164,6 +164,15 @@ static int refused(int err, unsigned int role)
 	return rpal_failf(err, "the thread cannot be registered: %s", strerror(-err));
 }
 
+struct rpal_block *rpal_thr_block(int index)
+{
+	struct rpal_block *block = rpal_state.area;
+
+	if (!rpal_up() || index < 0 || (size_t)index >= rpal_state.area_size / sizeof(*block))
+		return NULL;
+	return block[index].tid ? &block[index] : NULL;
+}
+
 static int add_role(struct rpal_thr *thr, unsigned int role)
 {
 	struct rpal_thread req = { .size = sizeof(req) };
@@ -199,7 +208,8 @@ static int add_role(struct rpal_thr *thr, unsigned int role)
 		memset(thr->hint, RPAL_TID_INDEX(req.tid), sizeof(thr->hint));
 		block = (struct rpal_block *)(uintptr_t)req.block;
 		if (role == RPAL_THREAD_RECEIVER)
-			__atomic_store_n(&block->user[0], events_directory(), __ATOMIC_RELEASE);
+			__atomic_store_n(&block->user[USER_DIRECTORY], events_directory(),
+					 __ATOMIC_RELEASE);
 		__atomic_store_n(&thr->block, block, __ATOMIC_RELEASE);
 	}
 	thr->roles |= role;

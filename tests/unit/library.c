@@ -140,6 +140,9 @@ START_TEST(before_init)
 		ck_assert_str_ne(rpal_last_error(), ""); \
 	} while (0)
 	REFUSED(rpal_call(1, 1, NULL, 0, NULL), -ENXIO);
+	REFUSED(rpal_call_timeout(1, 1, NULL, 0, NULL, 0, 1), -ENXIO);
+	REFUSED(rpal_call_cancel(0), -ENXIO);
+	REFUSED(rpal_thread_number(), -ENXIO);
 	REFUSED(rpal_serve(-1, 0), -ENXIO);
 	REFUSED(rpal_thread_init(), -ENXIO);
 	REFUSED(rpal_receiver_init(), -ENXIO);

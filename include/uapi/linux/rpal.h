@@ -324,6 +324,9 @@ struct rpal_peer {
  * @away_ticks:		TSC ticks that its calls have taken, by callee's tid % 4
  * @away_tid:		whom it called last, by callee's tid % 4
  * @user:		free for the library of the service
+ * @timer:		CLOCK_MONOTONIC ns when the kernel looks at @deadline next, 0:
+ *			it does not
+ * @deadline:		CLOCK_MONOTONIC ns when this thread's call is over, 0: never
  *
  * A recovery point: a thread that has saved its context here and then set
  * @callee to RPAL_TID_GUARD continues at lazy_ip, with this context and -EFAULT
@@ -367,7 +370,9 @@ struct rpal_block {
 	__u64 stamp;		/* 152 */
 	__u64 away_ticks[4];	/* 160 */
 	__u32 away_tid[4];	/* 192 */
-	__u64 user[6];		/* 208 */
+	__u64 user[4];		/* 208 */
+	__u64 timer;		/* 240 */
+	__u64 deadline;		/* 248 */
 };
 
 #define RPAL_THREAD_SENDER	(1U << 0)
@@ -439,20 +444,46 @@ struct rpal_wait {
 /* In ax at lazy_ip: the call goes on without us, ask RPAL_IOC_AWAIT_REPLY. */
 #define RPAL_CALL_LAZY		(-4003)
 
+#define RPAL_REPLY_DEADLINE	(1U << 0)	/* no longer than until the deadline */
+
 /**
  * struct rpal_reply - a sender waits for the answer to a lazily switched call
  * @size:	sizeof(struct rpal_reply)
- * @flags:	must be 0
+ * @flags:	RPAL_REPLY_*
  * @status:	out: 0 or a negative errno
  * @result:	out: the procedure's result
  *
- * Errors: -ENXIO, -EINVAL (no such call), -EINTR (ask again).
+ * Errors: -ENXIO, -EINVAL (no such call), -EINTR (ask again), -ETIMEDOUT (the
+ * deadline in the block has passed: the call has ended for the caller, and what
+ * is answered later is dropped).
  */
 struct rpal_reply {
 	__u32 size;
 	__u32 flags;
 	__s64 status;
 	__s64 result;
+};
+
+/**
+ * struct rpal_deadline - have a thread's deadline looked at
+ * @size:	sizeof(struct rpal_deadline)
+ * @flags:	must be 0
+ * @tid:	a thread of the caller's service
+ * @reserved:	must be 0
+ *
+ * If the deadline in its block has passed, what the thread has called is handed
+ * over to its own task: the thread continues at lazy_ip, as after any lazy switch.
+ * Else that will happen when it passes; the kernel writes into timer when it is
+ * going to look, and takes the deadline that it finds then. So who has set a
+ * deadline, and finds a timer that is not 0 and not later, need not ask.
+ *
+ * Errors: -ENXIO, -ESRCH (no such thread).
+ */
+struct rpal_deadline {
+	__u32 size;
+	__u32 flags;
+	__u32 tid;
+	__u32 reserved;
 };
 
 /**
@@ -633,6 +664,7 @@ struct rpal_notice {
 #define RPAL_IOC_AWAIT_REPLY	_IOWR(RPAL_IOC_MAGIC, 0x23, struct rpal_reply)
 #define RPAL_IOC_WAKE		_IOW(RPAL_IOC_MAGIC, 0x24, struct rpal_wake)
 #define RPAL_IOC_AWAIT		_IOW(RPAL_IOC_MAGIC, 0x25, struct rpal_await)
+#define RPAL_IOC_DEADLINE	_IOW(RPAL_IOC_MAGIC, 0x26, struct rpal_deadline)
 #define RPAL_IOC_PEER_FD	_IOWR(RPAL_IOC_MAGIC, 0x30, struct rpal_peer_fd)
 #define RPAL_IOC_WATCH		_IOW(RPAL_IOC_MAGIC, 0x31, struct rpal_watch)
 #define RPAL_IOC_CHANNEL	_IOWR(RPAL_IOC_MAGIC, 0x32, struct rpal_channel)

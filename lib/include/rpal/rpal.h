@@ -454,6 +454,43 @@ int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t
 int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result,
 		    unsigned int flags);
 
+/**
+ * rpal_call_timeout - a call that ends at a deadline, or can be cancelled
+ * @timeout_ms: milliseconds from now, -1: no limit, but it can be cancelled
+ *
+ * Whatever the procedure does then, be it a loop or sleep, the caller goes on; the
+ * receiver, too, and what it answers in the end is dropped. It may read, and with
+ * RPAL_CALL_GRANT_WRITE write, what @arg points to until then: that must not be on
+ * a stack, nor be used for something else before it is known what has become of it.
+ *
+ * Needs a system call now and then, not for each call.
+ *
+ * Return: as rpal_call(), or -ETIMEDOUT, or -ECANCELED after rpal_call_cancel().
+ */
+int rpal_call_timeout(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result,
+		      unsigned int flags, int timeout_ms);
+
+/**
+ * rpal_thread_number - by which number peers and rpal_call_cancel() know this thread
+ *
+ * As in struct rpal_caller. The calling thread becomes a sender if it is none. The
+ * number is good until the thread ends, or becomes a receiver.
+ *
+ * Return: the number, or a negative errno as of rpal_call().
+ */
+int rpal_thread_number(void);
+
+/**
+ * rpal_call_cancel - end the call of another thread of this process
+ * @thread: its number
+ *
+ * What it is in must be rpal_call_timeout(). If that is ending at this moment it may
+ * return what it would have returned anyway.
+ *
+ * Return: 0; -ESRCH: there is no such call; -ENXIO: this process is no service.
+ */
+int rpal_call_cancel(int thread);
+
 /* ---------------------------------------------------------------- messages */
 
 /*

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Deadlines of calls.
+ *
+ * A caller writes into its block until when it is prepared to wait. A timer looks
+ * there: if that time has come, whoever runs the call hands it over, and the
+ * caller, which waits for the answer then, gives up. A caller whose calls all end
+ * in time asks for the timer once in a while, not once for each.
+ *
+ * The block can be written by peers, so a deadline is no more than a wish: it ends
+ * the caller's own calls early, or late.
+ */
+#include <linux/hrtimer.h>
+#include <linux/time_namespace.h>
+
+#include "thread.h"
+
+/* A deadline that is moved on and on must not make a storm of interrupts. */
+#define MIN_STEP_NS	50000
+/* Who was not in the call yet when its time came must be called back later. */
+#define AGAIN_NS	(10 * NSEC_PER_MSEC)
+
+/**
+ * rpal_deadline_of() - until when a thread's call may last
+ * @t:		the thread
+ *
+ * Context: any.
+ * Return: by the kernel's clock; KTIME_MAX: for ever.
+ */
+ktime_t rpal_deadline_of(struct rpal_tcb *t)
+{
+	s64 ns = READ_ONCE(t->block->deadline);
+
+	if (ns <= 0 || (t->clock_offset < 0 && ns > KTIME_MAX + t->clock_offset))
+		return KTIME_MAX;
+	return max_t(s64, ns - t->clock_offset, 0);
+}
+
+/* Look at the deadline: true if it has passed. As long as there is one, go on. */
+static bool look_locked(struct rpal_tcb *t)
+{
+	ktime_t until, next, now = ktime_get();
+
+	/*
+	 * The caller sets the deadline and then looks at the timer's time, we do
+	 * it the other way round: one of us sees the other.
+	 */
+	smp_store_mb(t->block->timer, 0);
+	until = rpal_deadline_of(t);
+	if (until == KTIME_MAX || t->timer_dead)
+		return false;
+	if (ktime_after(until, now))
+		next = max(until, ktime_add_ns(now, MIN_STEP_NS));
+	else
+		next = ktime_add_ns(now, AGAIN_NS);
+	WRITE_ONCE(t->block->timer, next + t->clock_offset);
+	hrtimer_start(&t->timer, next, HRTIMER_MODE_ABS);
+	return !ktime_after(until, now);
+}
+
+static void look(struct rpal_tcb *t)
+{
+	unsigned long flags;
+	bool over;
+
+	raw_spin_lock_irqsave(&t->timer_lock, flags);
+	over = look_locked(t);
+	raw_spin_unlock_irqrestore(&t->timer_lock, flags);
+	if (over)
+		rpal_kick_home(t);
+}
+
+static enum hrtimer_restart on_timer(struct hrtimer *timer)
+{
+	look(container_of(timer, struct rpal_tcb, timer));
+	return HRTIMER_NORESTART;
+}
+
+/**
+ * rpal_deadline_init() - prepare a new thread
+ * @t:		the thread, the current task's
+ *
+ * Context: task context.
+ */
+void rpal_deadline_init(struct rpal_tcb *t)
+{
+	struct timespec64 offset = {};
+
+	timens_add_monotonic(&offset);
+	t->clock_offset = timespec64_to_ns(&offset);
+	raw_spin_lock_init(&t->timer_lock);
+	hrtimer_init(&t->timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS);
+	t->timer.function = on_timer;
+}
+
+/**
+ * rpal_deadline_end() - a thread has no deadlines any more
+ * @t:		the thread; the caller has a reference
+ *
+ * Context: task context, under no lock.
+ */
+void rpal_deadline_end(struct rpal_tcb *t)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&t->timer_lock, flags);
+	t->timer_dead = true;
+	raw_spin_unlock_irqrestore(&t->timer_lock, flags);
+	hrtimer_cancel(&t->timer);
+}
+
+/**
+ * rpal_deadline() - RPAL_IOC_DEADLINE
+ * @file:	the service's file
+ * @arg:	arguments, already copied
+ *
+ * Context: task context.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL or -ESRCH.
+ */
+int rpal_deadline(struct rpal_file *file, const struct rpal_deadline *arg)
+{
+	struct rpal_space *space = rpal_service_caller(file);
+	struct rpal_tcb *t;
+	int err = -ESRCH;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	if (arg->flags || arg->reserved)
+		return -EINVAL;
+	rcu_read_lock();
+	t = rpal_thread_find(arg->tid);
+	if (t && t->space == space && !READ_ONCE(t->dead)) {
+		look(t);
+		err = 0;
+	}
+	rcu_read_unlock();
+	return err;
+}
