@@ -400,6 +400,37 @@ static void elsewhere(void)
 	test_end();
 }
 
+/* What accept() is about to get has no number yet, and looks the same. */
+static void elsewhere_or_coming(void)
+{
+	int fd = listening(SOCK_STREAM), err, other;
+	u64 end = test_now_ns() + test_patience() * 1000000000ULL;
+	struct order o = { .fd = fd };
+	struct call_thread accepts;
+	struct conn c;
+	char byte;
+
+	test_begin("an end that was passed on by a peer that is in accept()");
+	open_conn(&c, fd);
+	CHECK_IS(ask(P_PASS, c.fd, 0), 0);
+	CHECK_IS(read(c.sock, &byte, 1), 1);
+	SAYS(map_now(c.sock), -EREMOTE, "passed on");
+	call_begin(&accepts, &server, P_ACCEPT, &o, sizeof(o));
+	do
+		err = map_now(c.sock);
+	while (err == -EREMOTE && test_now_ns() < end);
+	CHECK_IS(err, -EAGAIN);
+	SAYS(map_of(server.id, c.sock, 20), -ETIMEDOUT, "accept");
+	other = connected(SOCK_STREAM);
+	CHECK_IS(call_join(&accepts), 0);
+	SAYS(map_now(c.sock), -EREMOTE, "passed on");
+	close(other);
+	ask(P_CLOSE, accepts.result, 0);
+	rpal_close(c.sock);
+	ask(P_CLOSE, fd, 0);
+	test_end();
+}
+
 static void wrong_sockets(void)
 {
 	int stream = socket(AF_UNIX, SOCK_STREAM, 0), inet = socket(AF_INET, SOCK_STREAM, 0);
@@ -696,6 +727,7 @@ static int client_role(void)
 	waited_for();
 	duplicated();
 	elsewhere();
+	elsewhere_or_coming();
 	wrong_sockets();
 	wrong_services();
 	lengths();
