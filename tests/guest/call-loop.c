@@ -425,7 +425,7 @@ static void input_in_a_call(int way)
 }
 
 /* What is to come while a receiver sleeps. */
-enum { MESSAGE = 1, EVENT = 2 };
+enum { MESSAGE = 1, READABLE = 2 };
 
 struct waker {
 	pid_t tid; /* who sleeps */
@@ -453,14 +453,14 @@ static void *waker_thread(void *arg)
 
 	while (!asleep(w->tid))
 		usleep(1000);
-	if (w->what & EVENT && w->event_first)
+	if (w->what & READABLE && w->event_first)
 		MUST(write(input[1], "", 1) == 1);
 	/* The server sends it within a call of this thread's. */
 	if (w->what & MESSAGE) {
 		CHECK_IS(rpal_call(peer, P_SEND, &w->word, sizeof(w->word), &r), 0);
 		CHECK_IS(r, 2);
 	}
-	if (w->what & EVENT && !w->event_first)
+	if (w->what & READABLE && !w->event_first)
 		MUST(write(input[1], "", 1) == 1);
 	return NULL;
 }
@@ -492,7 +492,7 @@ static int take_event(const struct epoll_event *ev, int64_t word)
 	if (ev->data.u64 == PIPE) {
 		CHECK_IS(ev->events, EPOLLIN);
 		CHECK_IS(read(input[0], &byte, 1), 1);
-		return EVENT;
+		return READABLE;
 	}
 	CHECK_IS(ev->events, EPOLLRPALIN);
 	CHECK_IS(rpal_read_ptrs(sock, words, 2), 2);
