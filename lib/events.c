@@ -363,6 +363,12 @@ static struct channel *channel_new(int fd, uint64_t inode)
 
 	if (!ch)
 		return NULL;
+	/*
+	 * Who had this id before may have had the same descriptor: begin somewhere
+	 * else, for a peer may still have its handle.
+	 */
+	if (!generation)
+		generation = rpal_state.key % 0xffff;
 	/* As many as a handle has bits for, and none is 0. */
 	generation = generation % 0xffff + 1;
 	ch->generation = generation;

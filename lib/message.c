@@ -459,6 +459,7 @@ static int map_failed(int err, int id, int fd)
 				  "a thread of it must have called rpal_thread_init()",
 				  id);
 	case -EBADF:
+		return rpal_failf(err, "descriptor %d is not open", fd);
 	case -ENOTSOCK:
 		return rpal_failf(err, "descriptor %d is no socket", fd);
 	case -EPROTONOSUPPORT:
@@ -468,18 +469,20 @@ static int map_failed(int err, int id, int fd)
 	case -EREMOTE:
 		return rpal_failf(err,
 				  "the other end of socket %d is not open in service %d: it was "
-				  "passed on, or the id is another one's",
+				  "closed or passed on, or the id is another one's",
 				  fd, id);
 	case -ENOTUNIQ:
 		return rpal_failf(err,
 				  "the other end of socket %d has been duplicated in service %d: it "
 				  "must have one descriptor",
 				  fd, id);
+	case -EPIPE:
+		return rpal_failf(err, "service %d has ended or has released the link", id);
 	}
 	return rpal_failf(err, "the other end of socket %d is not found: %s", fd, strerror(-err));
 }
 
-/* Once. 0 or a negative errno, -EAGAIN if it may come. */
+/* Once. 0 or a negative errno, with its sentence; -EAGAIN if it may come. */
 static int map(int id, int fd, uint64_t *handle)
 {
 	struct rpal_peer_fd req = { .size = sizeof(req), .id = id, .fd = fd };
@@ -491,16 +494,25 @@ static int map(int id, int fd, uint64_t *handle)
 	ret = rpal_link_get(id, &link);
 	if (!ret)
 		ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
-	if (!ret)
-		ret = rpal_ioctl(RPAL_IOC_PEER_FD, &req);
+	/* These have said why. */
 	if (ret)
 		return ret;
+	ret = rpal_ioctl(RPAL_IOC_PEER_FD, &req);
+	if (ret == -ESRCH) {
+		/* It was linked when we knew last: that is to be known from now on. */
+		rpal_link_check(id, link.key);
+		ret = -EPIPE;
+	}
+	if (ret)
+		return map_failed(ret, id, fd);
 	post_init(&p, &link, id, (uint32_t)req.peer_fd);
 	ret = rpal_guard(thr, link.pkey, post_lookup, &p);
 	if (ret == -EFAULT)
-		return rpal_link_check(id, link.key) ? -EPIPE : -EAGAIN;
+		ret = rpal_link_check(id, link.key) ? -EPIPE : -EAGAIN;
+	else if (ret == -ESTALE)
+		ret = -EAGAIN;
 	if (ret)
-		return ret == -ESTALE ? -EAGAIN : ret;
+		return map_failed(ret, id, fd);
 	*handle = HANDLE(p.generation, p.rid, p.fd);
 	return 0;
 }
@@ -520,9 +532,9 @@ EXPORT int rpal_uds_fdmap_timeout(uint64_t sid_fd, uint64_t *rpalfd, int timeout
 		nanosleep(&step, NULL);
 	}
 	if (ret == -EAGAIN && timeout_ms)
-		ret = -ETIMEDOUT;
+		return map_failed(-ETIMEDOUT, id, fd);
 	if (ret)
-		return map_failed(ret, id, fd);
+		return ret;
 	events_set_peer(fd, id, *rpalfd);
 	return 0;
 }

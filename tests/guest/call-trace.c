@@ -2,7 +2,8 @@
 /*
  * Debuggers and filters of system calls: whoever traces one side of a call sees
  * that side's registers, system calls, steps and traps, and nothing breaks; a
- * seccomp filter of one side does not hold for the other.
+ * seccomp filter of one side does not hold for the other. And the module's event
+ * that tells of a recovery point.
  *
  * usage: call-trace [pair]
  */
@@ -15,7 +16,9 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 
@@ -633,19 +636,112 @@ static int filtered_role(void)
 	return 0;
 }
 
-static void run_filtered(int fd)
+/* ------------------------------------------------------------------- events */
+
+#define TRACING "/sys/kernel/tracing/"
+/* A buffer of our own: nobody else's events, and nobody else sees ours. */
+#define INSTANCE TRACING "instances/call-trace/"
+
+/* Events that tell of the calling thread, which went on in its own slot. */
+static int guarded_events(void)
 {
-	struct test_spawn s = { .role = "filtered", .group = "call", .shared = fd };
+	long ip, own = (u64)guarded_events >> RPAL_SLOT_SHIFT;
+	char line[512], want[64], *at;
+	FILE *f = fopen(INSTANCE "trace", "re");
+	int n = 0;
+
+	MUST(f);
+	snprintf(want, sizeof(want),
+		 "rpal_restart: how=guarded thread=%ld status=%d ip=", syscall(SYS_gettid),
+		 -EFAULT);
+	while (fgets(line, sizeof(line), f)) {
+		at = strstr(line, want);
+		if (!at)
+			continue;
+		ip = strtol(at + strlen(want), NULL, 16);
+		CHECK(ip >> RPAL_SLOT_SHIFT == own, "at %lx: %s", ip, line);
+		n++;
+	}
+	fclose(f);
+	return n;
+}
+
+static int touch(va_list args)
+{
+	return *va_arg(args, volatile int *);
+}
+
+/* Nothing is there, at the end of its slot. */
+static void touch_nothing(const struct call_peer *p)
+{
+	volatile int *at = (void *)(((u64)p->id + 1) * RPAL_SLOT_SIZE - PAGE);
+	int ret;
+
+	CHECK_IS(rpal_read_access_safety(touch, &ret, at), RPAL_FAILURE);
+}
+
+/*
+ * For the names of tasks the kernel would begin to trace the scheduler, too: that
+ * is code which is run while it is patched, and the emulator trips over it.
+ */
+#define NAMES TRACING "options/record-cmd"
+
+static void guarded_events_on(void)
+{
+	mount("tracefs", TRACING, "tracefs", 0, NULL);
+	/* One that was killed has left it. */
+	rmdir(INSTANCE);
+	MUST(test_write_file(NAMES, "0") && !mkdir(INSTANCE, 0700));
+	MUST(test_write_file(INSTANCE "events/rpal/rpal_restart/enable", "1"));
+}
+
+static void guarded_events_off(void)
+{
+	MUST(test_write_file(INSTANCE "events/rpal/rpal_restart/enable", "0"));
+	CHECK_IS(guarded_events(), 3);
+	CHECK(!rmdir(INSTANCE), "errno %d", errno);
+	test_write_file(NAMES, "1");
+}
+
+static int guarded_role(void)
+{
+	struct call_peer p;
+	int i, there = 0, ret;
+
+	call_init(1);
+	test_begin("the event of a recovery point");
+	call_peer_new(&p, "server", 1);
+	touch_nothing(&p);
+	guarded_events_on();
+	CHECK_IS(guarded_events(), 0);
+	for (i = 1; i <= 3; i++) {
+		touch_nothing(&p);
+		CHECK_IS(guarded_events(), i);
+	}
+	/* It was not needed. */
+	CHECK_IS(rpal_read_access_safety(touch, &ret, &there), RPAL_SUCCESS);
+	CHECK_IS(guarded_events(), 3);
+	guarded_events_off();
+	touch_nothing(&p);
+	call_peer_end(&p);
+	test_end();
+	return 0;
+}
+
+/* ------------------------------------------------------------------- driver */
+
+/* A client that starts its servers by itself. */
+static void run_role(const char *role, int fd)
+{
+	struct test_spawn s = { .role = role, .group = "call", .shared = fd };
 	struct test_child c;
 	int status;
 
 	MUST(!test_spawn(&c, &s));
 	status = test_wait(c.pid);
-	CHECK(!status, "%s", test_status(status));
+	CHECK(!status, "%s: %s", role, test_status(status));
 	close(c.sock);
 }
-
-/* ------------------------------------------------------------------- driver */
 
 static void start(int fd)
 {
@@ -685,9 +781,11 @@ static int run_pair(int fd)
 	return test_finish();
 }
 
-static const struct test_role roles[] = {
-	{ "server", server_role }, { "caller", caller_role }, { "filtered", filtered_role }, {}
-};
+static const struct test_role roles[] = { { "server", server_role },
+					  { "caller", caller_role },
+					  { "filtered", filtered_role },
+					  { "guarded", guarded_role },
+					  {} };
 
 int main(int argc, char **argv)
 {
@@ -712,6 +810,7 @@ int main(int argc, char **argv)
 	status = test_wait(caller.pid);
 	CHECK(!status, "caller: %s", test_status(status));
 	test_reap(&server);
-	run_filtered(fd);
+	run_role("filtered", fd);
+	run_role("guarded", fd);
 	return test_finish();
 }

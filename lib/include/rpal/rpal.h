@@ -538,6 +538,8 @@ status_t rpal_uds_fdmap(uint64_t sid_fd, uint64_t *rpalfd);
  * for the service; -ENOTCONN also: the socket is not connected), -EBADF,
  * -ENOTSOCK, -EPROTONOSUPPORT (not such a socket), -EREMOTE (the other end
  * is not open in that service), -ENOTUNIQ (it has been duplicated there).
+ * While a thread of the peer is in accept() an end that is not open there counts
+ * as one that is not ready: it may be what that thread is about to get.
  */
 int rpal_uds_fdmap_timeout(uint64_t sid_fd, uint64_t *rpalfd, int timeout_ms);
 
