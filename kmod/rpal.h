@@ -2,8 +2,8 @@
 /*
  * RPAL: what the files of the module share.
  *
- * Lock order, outermost first. All are spinlocks but the first; none is taken
- * with interrupts off.
+ * Lock order, outermost first. All are spinlocks but the first; none but the last
+ * is taken with interrupts off.
  *
  *	hook_mutex		hook.c: installing and removing hooks
  *	  pending_lock		place.c: placements that were asked for
@@ -11,6 +11,7 @@
  *	  rpal_tcb.lock		thread.c: one thread's mailbox and death (raw)
  *	  thread_lock		thread.c: the table of threads (raw)
  *	  rpal_lock		here: slots, links, services
+ *	rpal_tcb.timer_lock	deadline.c: under none, also in interrupts (raw)
  *
  * A thread's watcher is called with the lock of a wait queue of any file, and
  * takes none. Wait queues are woken with none of the above held: what is called
