@@ -205,6 +205,15 @@ static void *waiter_run(void *arg)
 	return NULL;
 }
 
+/* It is in its call when somebody is held there. */
+static void begin_waiter(struct waiter *w, struct call_peer *where)
+{
+	MUST(!pthread_create(&w->thread, NULL, waiter_run, w));
+	MUST(call_wait_for(&w->number, 1));
+	while (call_result(where, P_HELD, NULL, 0, 0) != 1)
+		usleep(1000);
+}
+
 static void cancelled(void)
 {
 	int i, err;
@@ -216,10 +225,7 @@ static void cancelled(void)
 	for (i = 0; i < 10; i++) {
 		struct waiter w = { .proc = i % 2 ? P_SLEEP : P_LOOP };
 
-		MUST(!pthread_create(&w.thread, NULL, waiter_run, &w));
-		MUST(call_wait_for(&w.number, 1));
-		while (call_result(&a, P_HELD, NULL, 0, 0) != 1)
-			usleep(1000);
+		begin_waiter(&w, &a);
 		err = rpal_call_cancel(w.number - 1);
 		CHECK_IS(err, 0);
 		pthread_join(w.thread, NULL);
@@ -258,10 +264,17 @@ static void late_answers(void)
 
 static void in_calls(void)
 {
+	struct waiter w = { .proc = P_CALL_ON };
+
 	test_begin("calls in calls");
 	/* Of ours, with the whole chain below it. */
-	CHECK_IS(timed(&a, P_CALL_ON, 30), -ETIMEDOUT);
+	begin_waiter(&w, &b);
+	CHECK_IS(rpal_call_cancel(w.number - 1), 0);
+	pthread_join(w.thread, NULL);
+	CHECK_IS(w.err, -ECANCELED);
 	CHECK_IS(call_result(&b, P_HELD, NULL, 0, 0), 1);
+	let_all_go(&b);
+	CHECK_IS(timed(&a, P_CALL_ON, 30), -ETIMEDOUT);
 	let_all_go(&b);
 	/* Of the one in the middle. */
 	CHECK_IS(call_result(&a, P_CALL_ON_TIMED, NULL, 0, 0), -ETIMEDOUT);
