@@ -48,3 +48,12 @@ $(GB_)/tiny: tests/guest/tiny.S
 $(GB_)/tiny-fixed: tests/guest/tiny.S
 	@mkdir -p $(@D)
 	$(CC) -nostdlib -static -no-pie -o $@ $<
+
+# Of several files, in a directory of its own.
+FUZZ_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tests/fuzz/*.c tests/fuzz/*.S))
+
+programs: $(GB_)/stress-fuzz
+
+$(GB_)/stress-fuzz: $(FUZZ_OBJ) $(GUEST_COMMON) $(LIB_A_DEP)
+	@mkdir -p $(@D)
+	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LIB_A_DEP) $(LDLIBS)
