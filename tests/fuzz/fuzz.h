@@ -12,6 +12,7 @@
 #define FUZZ_WORKERS  4
 #define FUZZ_OUTSIDER FUZZ_WORKERS /* lives in no slot, unless it gets there by itself */
 #define FUZZ_PLACES   (FUZZ_WORKERS + 1)
+#define FUZZ_COMMANDS 18
 #define FUZZ_GROUP    "fuzz"
 
 /* Descriptors with fixed numbers: who inherits them knows what they are. */
@@ -52,7 +53,8 @@ struct fuzz_board {
 	volatile u64 leaked; /* what was read there, whatever it is */
 	volatile int good_calls, good_wrong, good_stop;
 	/* how much there was */
-	volatile u64 passed, links, calls, threads, forks, execs;
+	volatile u64 services, passed, links, calls, threads, forks, execs;
+	volatile u64 tried[FUZZ_COMMANDS], done[FUZZ_COMMANDS];
 	volatile u32 bad;
 	char why[256];
 };
@@ -109,6 +111,7 @@ extern volatile int fuzz_service_fd; /* where a service was registered last */
 extern volatile u64 fuzz_area_size;
 extern __thread struct rpal_block *fuzz_block; /* of this thread, if registered */
 
+void fuzz_print_commands(void);
 long fuzz_ioctl(int fd, u32 cmd, void *arg);
 int any_file(void);
 int any_fd(void);
@@ -120,8 +123,7 @@ void op_ioctl(void);
 void op_wrong_ioctl(void);
 void op_wait(void);
 void op_link(void);
-bool fuzz_begin_service(void);
-void op_begin_service(void);
+void op_service(void);
 
 /* ---------------------------------------------------------------- memory.c */
 
@@ -162,7 +164,7 @@ void op_rights(void);
 
 /* ----------------------------------------------------------------- calls.c */
 
-bool fuzz_begin_library(void);
+void fuzz_begin_library(void);
 void op_call(void);
 int fuzz_server_role(void);
 int fuzz_caller_role(void);

@@ -266,31 +266,43 @@ static void done_thread_exit(int fd)
 }
 
 struct command {
+	const char *name;
 	u32 cmd;
 	void (*fill)(void);
 	void (*done)(int fd);
 };
 
 static const struct command commands[] = {
-	{ RPAL_IOC_QUERY, fill_none, done_none },
-	{ RPAL_IOC_PLACE, fill_place, done_none },
-	{ RPAL_IOC_SELF, fill_none, done_none },
-	{ RPAL_IOC_REGISTER, fill_register, done_register },
-	{ RPAL_IOC_UNREGISTER, fill_none, done_unregister },
-	{ RPAL_IOC_REQUEST, fill_request, done_request },
-	{ RPAL_IOC_RELEASE, fill_request, done_none },
-	{ RPAL_IOC_PEER, fill_peer, done_peer },
-	{ RPAL_IOC_THREAD, fill_thread, done_thread },
-	{ RPAL_IOC_THREAD_EXIT, fill_none, done_thread_exit },
-	{ RPAL_IOC_WAIT, fill_wait, done_none },
-	{ RPAL_IOC_AWAIT_REPLY, fill_none, done_none },
-	{ RPAL_IOC_WAKE, fill_wake, done_none },
-	{ RPAL_IOC_AWAIT, fill_await, done_none },
-	{ RPAL_IOC_PEER_FD, fill_peer_fd, done_none },
-	{ RPAL_IOC_WATCH, fill_watch, done_none },
-	{ RPAL_IOC_CHANNEL, fill_channel, done_none },
-	{ RPAL_IOC_NOTIFY, fill_notify, done_none },
+	{ "query", RPAL_IOC_QUERY, fill_none, done_none },
+	{ "place", RPAL_IOC_PLACE, fill_place, done_none },
+	{ "self", RPAL_IOC_SELF, fill_none, done_none },
+	{ "register", RPAL_IOC_REGISTER, fill_register, done_register },
+	{ "unregister", RPAL_IOC_UNREGISTER, fill_none, done_unregister },
+	{ "request", RPAL_IOC_REQUEST, fill_request, done_request },
+	{ "release", RPAL_IOC_RELEASE, fill_request, done_none },
+	{ "peer", RPAL_IOC_PEER, fill_peer, done_peer },
+	{ "thread", RPAL_IOC_THREAD, fill_thread, done_thread },
+	{ "thread exit", RPAL_IOC_THREAD_EXIT, fill_none, done_thread_exit },
+	{ "wait", RPAL_IOC_WAIT, fill_wait, done_none },
+	{ "await reply", RPAL_IOC_AWAIT_REPLY, fill_none, done_none },
+	{ "wake", RPAL_IOC_WAKE, fill_wake, done_none },
+	{ "await", RPAL_IOC_AWAIT, fill_await, done_none },
+	{ "peer fd", RPAL_IOC_PEER_FD, fill_peer_fd, done_none },
+	{ "watch", RPAL_IOC_WATCH, fill_watch, done_none },
+	{ "channel", RPAL_IOC_CHANNEL, fill_channel, done_none },
+	{ "notify", RPAL_IOC_NOTIFY, fill_notify, done_none },
 };
+
+/* How many of the well-formed ones have been accepted. */
+void fuzz_print_commands(void)
+{
+	size_t i;
+
+	printf("# accepted:");
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		printf(" %s %lu/%lu", commands[i].name, board->done[i], board->tried[i]);
+	printf("\n");
+}
 
 /* -------------------------------------------------------------- operations */
 
@@ -321,8 +333,11 @@ static void run(const struct command *c)
 	int fd = any_file();
 
 	fill(c);
-	if (!fuzz_ioctl(fd, c->cmd, &arg))
-		c->done(fd);
+	fuzz_count(&board->tried[c - commands]);
+	if (fuzz_ioctl(fd, c->cmd, &arg))
+		return;
+	fuzz_count(&board->done[c - commands]);
+	c->done(fd);
 }
 
 static const struct command *find(u32 cmd)
@@ -435,28 +450,21 @@ void op_wrong_ioctl(void)
 		c->done(fd);
 }
 
-/* A service as it should be, with this thread registered. */
-bool fuzz_begin_service(void)
+/* A service as it should be, with this thread registered: what is missing of it. */
+void op_service(void)
 {
+	int fd = place->key ? fuzz_service_fd : FUZZ_FD + (int)below(FUZZ_FILES);
 	void *p;
 
-	fuzz_service_fd = FUZZ_FD + below(FUZZ_FILES);
 	fill(find(RPAL_IOC_REGISTER));
-	if (fuzz_ioctl(fuzz_service_fd, RPAL_IOC_REGISTER, &arg))
-		return false;
-	done_register(fuzz_service_fd);
+	if (!fuzz_ioctl(fd, RPAL_IOC_REGISTER, &arg)) {
+		fuzz_count(&board->services);
+		done_register(fd);
+	}
 	p = mmap(NULL, fuzz_area_size, PROT_READ | PROT_WRITE, MAP_SHARED, fuzz_service_fd, 0);
-	if (p == MAP_FAILED)
-		return false;
-	place->area = (u64)p;
+	if (p != MAP_FAILED)
+		place->area = (u64)p;
 	fill(find(RPAL_IOC_THREAD));
-	if (fuzz_ioctl(fuzz_service_fd, RPAL_IOC_THREAD, &arg))
-		return false;
-	done_thread(fuzz_service_fd);
-	return true;
-}
-
-void op_begin_service(void)
-{
-	fuzz_begin_service();
+	if (!fuzz_ioctl(fuzz_service_fd, RPAL_IOC_THREAD, &arg))
+		done_thread(fuzz_service_fd);
 }

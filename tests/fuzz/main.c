@@ -135,7 +135,7 @@ static void supervise(pid_t caller)
 			break;
 		for (i = 0; i < FUZZ_PLACES; i++)
 			look_after(i);
-		if (one_in(32)) {
+		if (one_in(128)) {
 			kills++;
 			end(below(FUZZ_PLACES));
 		}
@@ -272,11 +272,12 @@ int main(int argc, char **argv)
 	check_gone();
 	if (board->bad)
 		wrong(board->why, board->bad);
-	printf("stress: name=fuzz kernel=%s n=%lu bad=%u seed=%u lives=%lu kills=%lu stuck=%lu "
+	fuzz_print_commands();
+	printf("stress: name=fuzz kernel=%s n=%lu bad=%u seed=%u lives=%lu kills=%lu stuck=%lu services=%lu "
 	       "links=%lu calls=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d seconds=%lu\n",
 	       getenv("RPAL_KERNEL") ?: "?", board->ops < board->limit ? board->ops : board->limit,
-	       bad, board->seed, lives, kills, stuck, board->links, board->calls, board->threads,
-	       board->forks, board->execs, board->passed, board->good_calls,
+	       bad, board->seed, lives, kills, stuck, board->services, board->links, board->calls,
+	       board->threads, board->forks, board->execs, board->passed, board->good_calls,
 	       (test_now_ns() - begin) / SECOND);
 	return bad != 0;
 }

@@ -54,6 +54,24 @@ void fuzz_signals(void)
 	fuzz_tick(true);
 }
 
+/*
+ * As a debugger does. In a child, whose end is the end of it: somebody who was
+ * killed meanwhile would be kept for his debugger.
+ */
+static void look_at(pid_t pid)
+{
+	if (fork())
+		return;
+	alarm(1);
+	if (!ptrace(PTRACE_SEIZE, pid, 0, 0)) {
+		ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+		waitpid(pid, NULL, __WALL);
+		ptrace(PTRACE_PEEKDATA, pid, any_address(8), 0);
+		ptrace(PTRACE_POKEDATA, pid, any_address(8), random64());
+	}
+	_exit(0);
+}
+
 void op_signal(void)
 {
 	static const int sigs[] = { SIGUSR1, SIGUSR2, SIGALRM, SIGTRAP, SIGCHLD, SIGIO };
@@ -68,12 +86,7 @@ void op_signal(void)
 		kill(pid, SIGCONT);
 		break;
 	case 1:
-		if (!ptrace(PTRACE_SEIZE, pid, 0, 0)) {
-			ptrace(PTRACE_INTERRUPT, pid, 0, 0);
-			waitpid(pid, NULL, __WALL);
-			ptrace(PTRACE_PEEKDATA, pid, any_address(8), 0);
-			ptrace(PTRACE_DETACH, pid, 0, 0);
-		}
+		look_at(pid);
 		break;
 	case 2:
 		if (one_in(8))
@@ -92,13 +105,15 @@ void op_rights(void)
 		pkru_write(test_random() & ~(3U << 2 * fuzz_self.pkey) & ~3U);
 		break;
 	case 1:
-		prctl(PR_SET_DUMPABLE, !one_in(4));
+		prctl(PR_SET_DUMPABLE, !one_in(16));
 		break;
 	case 2:
 		syscall(SYS_arch_prctl, 0x1001 /* ARCH_SET_GS */, any_address(8));
 		break;
 	case 3:
-		syscall(SYS_prctl, 59 /* PR_SET_SYSCALL_USER_DISPATCH */, below(3), 0, below(2), 0);
+		/* If it is granted, it is the end. */
+		if (fuzz_block || one_in(16))
+			prctl(PR_SET_SYSCALL_USER_DISPATCH, below(3), 0, below(2), 0);
 		break;
 	case 4:
 		syscall(SYS_unshare, one_in(2) ? CLONE_FILES : CLONE_FS);
