@@ -144,8 +144,11 @@ PROC(p_end)
 
 static void *serve(void *arg)
 {
-	while (rpal_serve(one_in(4) ? FUZZ_EVENT : -1, 20) >= 0 || one_in(8))
-		;
+	int r;
+
+	do
+		r = rpal_serve(one_in(4) ? FUZZ_EVENT : -1, 20);
+	while (r >= 0 || r == -EINTR);
 	return arg;
 }
 
@@ -175,7 +178,9 @@ void fuzz_begin_library(void)
 
 void op_call(void)
 {
-	static const unsigned int flags[] = { 0, RPAL_CALL_GRANT_NONE, RPAL_CALL_GRANT_WRITE };
+	static const unsigned int flags[] = { RPAL_CALL_NOWAIT,
+					      RPAL_CALL_NOWAIT | RPAL_CALL_GRANT_NONE,
+					      RPAL_CALL_NOWAIT | RPAL_CALL_GRANT_WRITE, 0 };
 	struct fuzz_place *p = any_place();
 	unsigned char buf[16] = "sum";
 	u32 proc = below(P_NR);
@@ -187,7 +192,7 @@ void op_call(void)
 		proc = P_SUM;
 	if (p->id <= RPAL_MAX_SLOT && !peers[p->id] && !rpal_request_service(p->key))
 		peers[p->id] = 1;
-	if (!rpal_call_flags(p->id, proc, buf, sizeof(buf), &r, RPAL_CALL_NOWAIT | PICK(flags)))
+	if (!rpal_call_flags(p->id, proc, buf, sizeof(buf), &r, PICK(flags)))
 		fuzz_count(&board->calls);
 	if (one_in(64) && rpal_release_service(p->key) == RPAL_SUCCESS)
 		peers[p->id] = 0;

@@ -79,6 +79,47 @@ static void end(u32 i)
 	end_group(i);
 }
 
+/* How they ended, for who wants to know whether they got anywhere. */
+static u32 by_exit[256], by_signal[65];
+
+static void note(int status)
+{
+	if (WIFEXITED(status))
+		by_exit[WEXITSTATUS(status)]++;
+	else if (WIFSIGNALED(status))
+		by_signal[WTERMSIG(status) & 63]++;
+}
+
+static void print_ends(void)
+{
+	u32 i;
+
+	printf("# ended:");
+	for (i = 0; i < ARRAY_SIZE(by_exit); i++)
+		if (by_exit[i])
+			printf(" exit %u: %u", i, by_exit[i]);
+	for (i = 0; i < ARRAY_SIZE(by_signal); i++)
+		if (by_signal[i])
+			printf(" signal %u: %u", i, by_signal[i]);
+	printf("\n");
+}
+
+/* What the module has counted, in one line. */
+static void print_stats(void)
+{
+	FILE *f = fopen("/sys/kernel/debug/rpal/stats", "re");
+	char name[64];
+	long v;
+
+	printf("# counted:");
+	while (f && fscanf(f, "%63s %ld", name, &v) == 2)
+		if (v)
+			printf(" %s %ld", name, v);
+	printf("\n");
+	if (f)
+		fclose(f);
+}
+
 /* Whoever has died; false: something that should not have. */
 static bool reap(pid_t caller)
 {
@@ -91,9 +132,12 @@ static bool reap(pid_t caller)
 			wrong("the caller has ended", status);
 			return false;
 		}
-		for (i = 0; i < FUZZ_PLACES; i++)
-			if (workers[i].child.pid == pid)
-				end_group(i);
+		for (i = 0; i < FUZZ_PLACES; i++) {
+			if (workers[i].child.pid != pid)
+				continue;
+			note(status);
+			end_group(i);
+		}
 	}
 	return true;
 }
@@ -235,6 +279,7 @@ static void check_gone(void)
 		show(stats);
 		show("/sys/kernel/debug/rpal/services");
 	}
+	print_stats();
 	if (!test_module_file())
 		return;
 	e = test_module_unload_soon(test_patience());
@@ -272,6 +317,7 @@ int main(int argc, char **argv)
 	check_gone();
 	if (board->bad)
 		wrong(board->why, board->bad);
+	print_ends();
 	fuzz_print_commands();
 	printf("stress: name=fuzz kernel=%s n=%lu bad=%u seed=%u lives=%lu kills=%lu stuck=%lu services=%lu "
 	       "links=%lu calls=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d seconds=%lu\n",
