@@ -45,7 +45,11 @@ struct rpal_space *rpal_service_caller(struct rpal_file *file)
 
 	if (!space)
 		return ERR_PTR(-ENXIO);
-	if (space != rpal_space_current())
+	/*
+	 * A child that shares the memory is another process: a thread of its that
+	 * was registered would outlive its exec().
+	 */
+	if (space != rpal_space_current() || space->tgid != task_tgid(current))
 		return ERR_PTR(-EPERM);
 	return space;
 }

@@ -185,6 +185,7 @@ void op_call(void)
 	unsigned char buf[16] = "sum";
 	u32 proc = below(P_NR);
 	int64_t r;
+	int e;
 
 	if (p == place || !rpal_is_enabled())
 		return;
@@ -192,8 +193,10 @@ void op_call(void)
 		proc = P_SUM;
 	if (p->id <= RPAL_MAX_SLOT && !peers[p->id] && !rpal_request_service(p->key))
 		peers[p->id] = 1;
-	if (!rpal_call_flags(p->id, proc, buf, sizeof(buf), &r, PICK(flags)))
+	e = rpal_call_flags(p->id, proc, buf, sizeof(buf), &r, PICK(flags));
+	if (!e)
 		fuzz_count(&board->calls);
+	printf("call %u -> %u: %d %s\n", fuzz_me, p->id, e, rpal_last_error());
 	if (one_in(64) && rpal_release_service(p->key) == RPAL_SUCCESS)
 		peers[p->id] = 0;
 }

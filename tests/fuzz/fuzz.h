@@ -45,7 +45,7 @@ struct fuzz_place {
 struct fuzz_board {
 	volatile u64 limit, ops;
 	volatile u32 seed;
-	bool trace;
+	bool trace, loud;
 	struct fuzz_place place[FUZZ_PLACES];
 	/* who has nothing to do with it */
 	volatile u32 good_id[2];

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * stress-fuzz N [SEED [trace]]: N operations of workers that use the module in
+ * stress-fuzz N [SEED [trace|loud]]: N operations of workers that use the module in
  * every way that it is not meant for, and in some that it is. They may die of it,
  * and are killed at random moments, and started again. Nothing else may suffer:
  * not the kernel, not the driver, not two services that have nothing to do with
  * them; and when all have gone, all must be gone.
  *
  * What a worker does follows from the seed; what comes of it, also from chance.
- * With "trace" each operation is told to the kernel's log first, which is slow.
+ * With "trace" each operation is told to the kernel's log first, which is slow;
+ * with "loud" workers say how they crash.
  */
 #include "fuzz.h"
 
@@ -304,6 +305,7 @@ int main(int argc, char **argv)
 	board->limit = argc > 1 ? strtoull(argv[1], NULL, 0) : 3000;
 	board->seed = argc > 2 ? strtoul(argv[2], NULL, 0) : test_random();
 	board->trace = argc > 3 && !strcmp(argv[3], "trace");
+	board->loud = argc > 3 && !strcmp(argv[3], "loud");
 	printf("%s: seed %u\n", test_name, board->seed);
 	fflush(stdout);
 	test_seed(board->seed);

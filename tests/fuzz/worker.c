@@ -126,7 +126,8 @@ static void begin(void)
 	fuzz_me = atoi(test_arg);
 	board = test_shared_map(sizeof(*board), TEST_FD_SHARED);
 	place = &board->place[fuzz_me];
-	be_quiet();
+	if (!board->loud)
+		be_quiet();
 	fuzz_signals();
 	fuzz_tick(false);
 }
