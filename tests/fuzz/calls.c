@@ -105,6 +105,7 @@ int fuzz_caller_role(void)
 
 /* ---------------------------------------------------- workers with librpal */
 
+bool fuzz_library;
 static volatile int peers[RPAL_MAX_SLOT + 1];
 
 static int any_peer(void)
@@ -167,6 +168,7 @@ void fuzz_begin_library(void)
 	if (fd < 0)
 		return;
 	fuzz_count(&board->services);
+	fuzz_library = true;
 	fuzz_service_fd = fd;
 	rpal_get_service_key(&key);
 	place->key = key;
@@ -174,6 +176,17 @@ void fuzz_begin_library(void)
 	for (i = 0; i < 2; i++)
 		if (!pthread_create(&thread, NULL, serve, NULL))
 			pthread_detach(thread);
+}
+
+/* Those who have not been asked yet. */
+static void ask_all(void)
+{
+	struct fuzz_place *p;
+
+	for (p = board->place; p < board->place + FUZZ_PLACES; p++)
+		if (p != place && p->key && p->id <= RPAL_MAX_SLOT && !peers[p->id] &&
+		    !rpal_request_service(p->key))
+			peers[p->id] = 1;
 }
 
 void op_call(void)
@@ -187,16 +200,16 @@ void op_call(void)
 	int64_t r;
 	int e;
 
-	if (p == place || !rpal_is_enabled())
+	if (p == place || !fuzz_library)
 		return;
 	if (proc == P_END && !one_in(16))
 		proc = P_SUM;
-	if (p->id <= RPAL_MAX_SLOT && !peers[p->id] && !rpal_request_service(p->key))
-		peers[p->id] = 1;
+	ask_all();
 	e = rpal_call_flags(p->id, proc, buf, sizeof(buf), &r, PICK(flags));
 	if (!e)
 		fuzz_count(&board->calls);
-	printf("call %u -> %u: %d %s\n", fuzz_me, p->id, e, rpal_last_error());
+	if (e && board->loud)
+		printf("call: %d %s\n", e, rpal_last_error());
 	if (one_in(64) && rpal_release_service(p->key) == RPAL_SUCCESS)
 		peers[p->id] = 0;
 }

@@ -164,6 +164,7 @@ void op_rights(void);
 
 /* ----------------------------------------------------------------- calls.c */
 
+extern bool fuzz_library; /* is what this process has its service from */
 void fuzz_begin_library(void);
 void op_call(void);
 int fuzz_server_role(void);

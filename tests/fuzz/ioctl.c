@@ -318,6 +318,9 @@ static struct rpal_block *usable_block(void)
 
 long fuzz_ioctl(int fd, u32 cmd, void *p)
 {
+	/* The library has its own way of coming back. */
+	if (fuzz_library && cmd == RPAL_IOC_WAIT && !one_in(64))
+		return -1;
 	return fuzz_enter(usable_block(), fd, cmd, (u64)p, pkru_read());
 }
 
@@ -448,6 +451,9 @@ void op_wrong_ioctl(void)
 	/* Who waits with a wrong context is lost, which is no news. */
 	if (!fuzz_ioctl(fd, cmd, (void *)addr) && addr == (u64)&arg && cmd == c->cmd)
 		c->done(fd);
+	/* Where its block is it must know, or it cannot save its context there. */
+	if (c->cmd == RPAL_IOC_THREAD)
+		run(c);
 }
 
 /* A service as it should be, with this thread registered: what is missing of it. */

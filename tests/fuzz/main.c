@@ -25,6 +25,7 @@ static u64 lives, kills, stuck;
 static struct worker {
 	struct test_child child;
 	u64 ops;   /* when it was looked at last */
+	u64 first; /* that it has done */
 	u64 since; /* it has done none more since then */
 } workers[FUZZ_PLACES];
 
@@ -53,6 +54,7 @@ static void start(u32 i)
 	s.group = PICK(groups);
 	s.uid = one_in(8) ? 1000 : 0;
 	workers[i].ops = board->place[i].ops;
+	workers[i].first = workers[i].ops;
 	workers[i].since = test_now_ns();
 	workers[i].child.pid = 0;
 	/* Another time, if the keys of a group are all in use. */
@@ -136,6 +138,9 @@ static bool reap(pid_t caller)
 		for (i = 0; i < FUZZ_PLACES; i++) {
 			if (workers[i].child.pid != pid)
 				continue;
+			if (board->loud)
+				printf("worker %u ends: %s after %lu operations\n", i,
+				       test_status(status), board->place[i].ops - workers[i].first);
 			note(status);
 			end_group(i);
 		}
@@ -156,6 +161,8 @@ static void look_after(u32 i)
 		w->since = now;
 	} else if (now - w->since > test_patience() / 60 * SECOND) {
 		stuck++;
+		if (board->loud)
+			printf("worker %u stuck: %s\n", i, fuzz_op_name(board->place[i].doing));
 		end(i);
 	}
 }

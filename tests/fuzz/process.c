@@ -67,7 +67,7 @@ static void look_at(pid_t pid)
 		ptrace(PTRACE_INTERRUPT, pid, 0, 0);
 		waitpid(pid, NULL, __WALL);
 		ptrace(PTRACE_PEEKDATA, pid, any_address(8), 0);
-		ptrace(PTRACE_POKEDATA, pid, any_address(8), random64());
+		ptrace(PTRACE_POKEDATA, pid, any_place()->area + below(512) * 8, random64());
 	}
 	_exit(0);
 }
@@ -81,6 +81,8 @@ void op_signal(void)
 		return;
 	switch (below(16)) {
 	case 0:
+		if (pid == getpid())
+			break;
 		kill(pid, SIGSTOP);
 		sched_yield();
 		kill(pid, SIGCONT);
@@ -112,7 +114,7 @@ void op_rights(void)
 		break;
 	case 3:
 		/* If it is granted, it is the end. */
-		if (fuzz_block || one_in(16))
+		if (one_in(8))
 			prctl(PR_SET_SYSCALL_USER_DISPATCH, below(3), 0, below(2), 0);
 		break;
 	case 4:
@@ -202,12 +204,17 @@ static int child(void *arg)
 	_exit(0);
 }
 
+static struct fuzz_place own_place;
+
 void op_fork(void)
 {
 	u32 n = below(0x10000);
 
 	fuzz_count(&board->forks);
 	if (fork() == 0) {
+		/* What is mapped there from now on is none of the parent's affair. */
+		own_place = *place;
+		place = &own_place;
 		fuzz_block = NULL;
 		child((void *)(uintptr_t)n);
 	}
