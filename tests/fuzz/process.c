@@ -91,7 +91,7 @@ void op_signal(void)
 		look_at(pid);
 		break;
 	case 2:
-		if (one_in(8))
+		if (one_in(64))
 			kill(pid, one_in(2) ? SIGKILL : SIGTERM);
 		break;
 	default:

@@ -167,6 +167,7 @@ static void begin_life(void)
 	case 1:
 	case 2:
 	case 3:
+	case 4:
 		fuzz_begin_library();
 		break;
 	default:
