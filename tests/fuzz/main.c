@@ -152,14 +152,17 @@ static bool reap(pid_t caller)
 static void look_after(u32 i)
 {
 	struct worker *w = &workers[i];
-	u64 now = test_now_ns();
+	u64 now = test_now_ns(), limit = test_patience() / 60 * SECOND;
 
+	/* Beginning takes its time, too. */
+	if (w->ops == w->first)
+		limit *= 10;
 	if (!w->child.pid) {
 		start(i);
 	} else if (w->ops != board->place[i].ops) {
 		w->ops = board->place[i].ops;
 		w->since = now;
-	} else if (now - w->since > test_patience() / 60 * SECOND) {
+	} else if (now - w->since > limit) {
 		stuck++;
 		if (board->loud)
 			printf("worker %u stuck: %s\n", i, fuzz_op_name(board->place[i].doing));
