@@ -53,7 +53,7 @@ struct fuzz_board {
 	volatile u64 leaked; /* what was read there, whatever it is */
 	volatile int good_calls, good_wrong, good_stop;
 	/* how much there was */
-	volatile u64 services, passed, links, calls, threads, forks, execs;
+	volatile u64 services, claims, passed, links, calls, threads, forks, execs;
 	volatile u64 tried[FUZZ_COMMANDS], done[FUZZ_COMMANDS];
 	volatile u32 bad;
 	char why[256];
@@ -138,6 +138,7 @@ void op_area(void);
 void op_arena(void);
 void op_touch(void);
 void op_forge(void);
+void op_claim(void);
 void op_stranger(void);
 void op_break_in(void);
 

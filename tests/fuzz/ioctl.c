@@ -109,7 +109,7 @@ u32 any_tid(void)
 
 static int64_t any_timeout(void)
 {
-	static const int64_t usual[] = { 0, 0, 1, 1000, 100000, 1000000, 5000000 };
+	static const int64_t usual[] = { 0, 0, 1, 1000, 100000, 1000000, 5000000, 20000000 };
 
 	switch (below(32)) {
 	case 0:
@@ -166,7 +166,8 @@ static void fill_peer(void)
 
 static void fill_thread(void)
 {
-	arg.thread.flags = 1 + below(3);
+	/* Mostly those that can be called, too. */
+	arg.thread.flags = one_in(4) ? 1 + below(3) : RPAL_THREAD_RECEIVER;
 }
 
 static void fill_wait(void)

@@ -332,10 +332,10 @@ int main(int argc, char **argv)
 	print_ends();
 	fuzz_print_commands();
 	printf("stress: name=fuzz kernel=%s n=%lu bad=%u seed=%u lives=%lu kills=%lu stuck=%lu services=%lu "
-	       "links=%lu calls=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d seconds=%lu\n",
+	       "links=%lu calls=%lu claims=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d seconds=%lu\n",
 	       getenv("RPAL_KERNEL") ?: "?", board->ops < board->limit ? board->ops : board->limit,
 	       bad, board->seed, lives, kills, stuck, board->services, board->links, board->calls,
-	       board->threads, board->forks, board->execs, board->passed, board->good_calls,
-	       (test_now_ns() - begin) / SECOND);
+	       board->claims, board->threads, board->forks, board->execs, board->passed,
+	       board->good_calls, (test_now_ns() - begin) / SECOND);
 	return bad != 0;
 }

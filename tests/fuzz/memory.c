@@ -375,6 +375,39 @@ static void claim(struct rpal_block *from, struct rpal_block *to)
 		store(&from->callee, (word & ~0xffffffffULL) | tids >> 32);
 }
 
+/* A block of somebody's who waits to be called, if there is one. */
+static struct rpal_block *waiting_block(void)
+{
+	u64 area = any_place()->area, word;
+	u32 i;
+
+	for (i = 0; area && i < BLOCKS; i++) {
+		struct rpal_block *b = (void *)(area + i * RPAL_BLOCK_SIZE);
+
+		if (!test_load(&b->word, &word) && word == RPAL_ST_WAIT && b != fuzz_block)
+			return b;
+	}
+	return NULL;
+}
+
+/*
+ * A call without a procedure: whoever is called goes on with what we are doing, as
+ * soon as we enter the kernel, and has our stack and all. Few live through that.
+ */
+void op_claim(void)
+{
+	struct rpal_self self = { .size = sizeof(self) };
+	struct rpal_block *b = waiting_block();
+
+	if (!fuzz_block || !b)
+		return;
+	fuzz_count(&board->claims);
+	if (one_in(4))
+		store(&fuzz_block->news, (u64)RPAL_BLOCK_ASYNC << 32);
+	claim(fuzz_block, b);
+	fuzz_ioctl(fuzz_service_fd, RPAL_IOC_SELF, &self);
+}
+
 static void forge_one(struct rpal_block *b)
 {
 	u64 v = 0;

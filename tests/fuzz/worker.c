@@ -29,7 +29,7 @@ static const struct {
 	[CALL] = { "call", op_call, 12 },
 	{ "ioctl", op_ioctl, 24 },
 	{ "wrong ioctl", op_wrong_ioctl, 24 },
-	{ "wait", op_wait, 4 },
+	{ "wait", op_wait, 6 },
 	{ "link", op_link, 8 },
 	{ "service", op_service, 2 },
 	{ "map", op_map, 6 },
@@ -37,6 +37,7 @@ static const struct {
 	{ "arena", op_arena, 12 },
 	{ "touch", op_touch, 12 },
 	{ "forge", op_forge, 6 },
+	{ "claim", op_claim, 6 },
 	{ "unforge", op_break_in, 6 },
 	{ "stranger", op_stranger, 2 },
 	{ "open", op_open, 4 },
@@ -121,7 +122,7 @@ void fuzz_run(u32 thread, u64 n)
 			_exit(0);
 		seed_for(thread, i);
 		op = any_op();
-		if (ops[op].run == op_forge && gentle && !one_in(16))
+		if ((ops[op].run == op_forge || ops[op].run == op_claim) && gentle && !one_in(16))
 			op = CALL;
 		place->doing = op;
 		place->ops++;
