@@ -124,6 +124,7 @@ void op_wrong_ioctl(void);
 void op_wait(void);
 void op_link(void);
 void op_service(void);
+void fuzz_be_called(u32 times);
 
 /* ---------------------------------------------------------------- memory.c */
 

@@ -257,6 +257,8 @@ static void done_thread(int fd)
 	(void)fd;
 	fuzz_block = (void *)arg.thread.block;
 	place->tid = arg.thread.tid;
+	if (!place->area) /* the library has mapped it */
+		place->area = arg.thread.block - RPAL_TID_INDEX(arg.thread.tid) * RPAL_BLOCK_SIZE;
 	fuzz_count(&board->threads);
 }
 
@@ -430,6 +432,21 @@ static u32 spoil(u32 cmd)
 		return cmd ^ 1U << below(32);
 	}
 	return cmd;
+}
+
+/* A thread that can be called for a while. */
+void fuzz_be_called(u32 times)
+{
+	fill(find(RPAL_IOC_THREAD));
+	arg.thread.flags = RPAL_THREAD_RECEIVER;
+	if (fuzz_ioctl(fuzz_service_fd, RPAL_IOC_THREAD, &arg))
+		return;
+	done_thread(fuzz_service_fd);
+	while (times--) {
+		fill(find(RPAL_IOC_WAIT));
+		arg.wait.timeout_ns = 20000000;
+		fuzz_ioctl(fuzz_service_fd, RPAL_IOC_WAIT, &arg);
+	}
 }
 
 /* Somewhere, where it may be changed, unmapped or not there at all. */
