@@ -60,10 +60,10 @@ static int make_channel(int service)
 	return fd;
 }
 
-static void good(bool ok)
+static void expect(bool ok)
 {
 	if (!ok)
-		board->good_wrong++;
+		fuzz_good->wrong++;
 }
 
 static void good_round(struct call_peer *p, u64 i)
@@ -72,9 +72,9 @@ static void good_round(struct call_peer *p, u64 i)
 	int64_t r;
 
 	buf[i % 20] = i;
-	good(!rpal_call(p->id, P_SUM, buf, sizeof(buf), &r) &&
-	     r == p_sum(buf, sizeof(buf), NULL, NULL));
-	good(!rpal_call(p->id, P_GETPID, NULL, 0, &r) && r == p->child.pid);
+	expect(!rpal_call(p->id, P_SUM, buf, sizeof(buf), &r) &&
+	       r == p_sum(buf, sizeof(buf), NULL, NULL));
+	expect(!rpal_call(p->id, P_GETPID, NULL, 0, &r) && r == p->child.pid);
 }
 
 int fuzz_caller_role(void)
@@ -85,6 +85,7 @@ int fuzz_caller_role(void)
 	int service;
 
 	board = test_shared_map(sizeof(*board), TEST_FD_SHARED);
+	fuzz_good = test_shared_map(sizeof(*fuzz_good), TEST_FD_PEER);
 	service = rpal_init(1, test_have_pkeys() ? 0 : RPAL_INIT_NO_PKEYS, NULL);
 	MUST(service >= 0);
 	call_peer_new(&p, "server", 2);
@@ -92,15 +93,15 @@ int fuzz_caller_role(void)
 	pfd = (struct pollfd){ .fd = make_channel(service), .events = POLLIN };
 	board->good_id[0] = rpal_get_service_id();
 	board->good_id[1] = p.id;
-	for (i = 0; !board->good_stop; i++) {
+	for (i = 0; !fuzz_good->stop; i++) {
 		good_round(&p, i);
-		good(poll(&pfd, 1, 0) == 0);
-		good(board->leaked != secret);
-		board->good_calls++;
+		expect(poll(&pfd, 1, 0) == 0);
+		expect(board->leaked != secret);
+		fuzz_good->calls++;
 		usleep(2000);
 	}
 	call_peer_end(&p);
-	return board->good_wrong != 0;
+	return fuzz_good->wrong != 0;
 }
 
 /* ---------------------------------------------------- workers with librpal */

@@ -13,6 +13,7 @@
 #define FUZZ_OUTSIDER FUZZ_WORKERS /* lives in no slot, unless it gets there by itself */
 #define FUZZ_PLACES   (FUZZ_WORKERS + 1)
 #define FUZZ_COMMANDS 18
+#define FUZZ_BAD      0x0bad0bad /* nobody writes that by chance */
 #define FUZZ_GROUP    "fuzz"
 
 /* Descriptors with fixed numbers: who inherits them knows what they are. */
@@ -51,7 +52,6 @@ struct fuzz_board {
 	volatile u32 good_id[2];
 	volatile u64 good_address;
 	volatile u64 leaked; /* what was read there, whatever it is */
-	volatile int good_calls, good_wrong, good_stop;
 	/* how much there was */
 	volatile u64 services, claims, passed, links, calls, threads, forks, execs;
 	volatile u64 tried[FUZZ_COMMANDS], done[FUZZ_COMMANDS];
@@ -59,7 +59,13 @@ struct fuzz_board {
 	char why[256];
 };
 
+/* Not seen by workers. */
+struct fuzz_good {
+	volatile int calls, wrong, stop;
+};
+
 extern struct fuzz_board *board;
+extern struct fuzz_good *fuzz_good;
 extern struct fuzz_place *place;   /* one's own */
 extern struct rpal_self fuzz_self; /* as it was at the begin */
 extern u32 fuzz_me;

@@ -18,7 +18,11 @@
 
 #define SECOND 1000000000UL
 
-static int shared_fd;
+/* What workers can write may be overwritten by one that has lost its way. */
+struct fuzz_good *fuzz_good;
+static u64 limit, done;
+static u32 seed;
+static int shared_fd, good_fd;
 static u32 bad;
 static u64 lives, kills, stuck;
 
@@ -152,17 +156,17 @@ static bool reap(pid_t caller)
 static void look_after(u32 i)
 {
 	struct worker *w = &workers[i];
-	u64 now = test_now_ns(), limit = test_patience() / 60 * SECOND;
+	u64 now = test_now_ns(), patience = test_patience() / 60 * SECOND;
 
 	/* Beginning takes its time, too. */
 	if (w->ops == w->first)
-		limit *= 10;
+		patience *= 10;
 	if (!w->child.pid) {
 		start(i);
 	} else if (w->ops != board->place[i].ops) {
 		w->ops = board->place[i].ops;
 		w->since = now;
-	} else if (now - w->since > limit) {
+	} else if (now - w->since > patience) {
 		stuck++;
 		if (board->loud)
 			printf("worker %u stuck: %s\n", i, fuzz_op_name(board->place[i].doing));
@@ -179,13 +183,29 @@ static void tell_what_they_do(void)
 		       fuzz_op_name(board->place[i].doing));
 }
 
+/* Operations so far: what no worker can have done in so short a time is none. */
+static bool more_to_do(void)
+{
+	static u64 looked;
+	u64 now = test_now_ns(), ops = board->ops;
+
+	if (ops < done || ops - done > 1000 + (now - looked) / 1000)
+		board->ops = done;
+	else
+		done = ops;
+	looked = now;
+	board->limit = limit;
+	board->seed = seed;
+	return done < limit;
+}
+
 static void supervise(pid_t caller)
 {
 	u64 ops = 0, since = test_now_ns(), calls_since = since;
 	int calls = 0;
 	u32 i;
 
-	while (board->ops < board->limit && !bad && !board->bad && !board->good_wrong) {
+	while (more_to_do() && !bad && board->bad != FUZZ_BAD && !fuzz_good->wrong) {
 		if (!reap(caller))
 			break;
 		for (i = 0; i < FUZZ_PLACES; i++)
@@ -194,13 +214,13 @@ static void supervise(pid_t caller)
 			kills++;
 			end(below(FUZZ_PLACES));
 		}
-		if (ops != board->ops || calls != board->good_calls) {
+		if (ops != board->ops || calls != fuzz_good->calls) {
 			if (ops != board->ops)
 				since = test_now_ns();
-			if (calls != board->good_calls)
+			if (calls != fuzz_good->calls)
 				calls_since = test_now_ns();
 			ops = board->ops;
-			calls = board->good_calls;
+			calls = fuzz_good->calls;
 		}
 		if (test_now_ns() - since > test_patience() * SECOND)
 			wrong("nobody does anything, at operation", ops);
@@ -218,12 +238,14 @@ static void supervise(pid_t caller)
 
 static pid_t start_caller(void)
 {
-	struct test_spawn s = { .role = "caller", .group = "good", .shared = shared_fd };
+	struct test_spawn s = {
+		.role = "caller", .group = "good", .shared = shared_fd, .peer = good_fd
+	};
 	u64 end = test_now_ns() + test_patience() * SECOND;
 	struct test_child caller;
 
 	MUST(!test_spawn(&caller, &s));
-	while (board->good_calls < 2) {
+	while (fuzz_good->calls < 2) {
 		if (test_now_ns() > end)
 			test_die(__FILE__, __LINE__, "no calls");
 		usleep(1000);
@@ -235,14 +257,14 @@ static void end_caller(pid_t caller)
 {
 	int status;
 
-	board->good_stop = 1;
+	fuzz_good->stop = 1;
 	if (bad)
 		kill(caller, SIGKILL);
 	status = test_wait(caller);
 	if (!bad && status)
 		wrong("the caller has not ended well", status);
-	if (board->good_wrong)
-		wrong("who has nothing to do with it saw errors", board->good_wrong);
+	if (fuzz_good->wrong)
+		wrong("who has nothing to do with it saw errors", fuzz_good->wrong);
 }
 
 /* --------------------------------------------------------------------- end */
@@ -312,8 +334,10 @@ int main(int argc, char **argv)
 	setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
 	test_init(argc, argv, roles);
 	board = test_shared_new(sizeof(*board), &shared_fd);
-	board->limit = argc > 1 ? strtoull(argv[1], NULL, 0) : 3000;
-	board->seed = argc > 2 ? strtoul(argv[2], NULL, 0) : test_random();
+	fuzz_good = test_shared_new(sizeof(*fuzz_good), &good_fd);
+	limit = argc > 1 ? strtoull(argv[1], NULL, 0) : 3000;
+	board->limit = limit;
+	board->seed = seed = argc > 2 ? strtoul(argv[2], NULL, 0) : test_random();
 	board->trace = argc > 3 && !strcmp(argv[3], "trace");
 	board->loud = argc > 3 && !strcmp(argv[3], "loud");
 	printf("%s: seed %u\n", test_name, board->seed);
@@ -327,15 +351,16 @@ int main(int argc, char **argv)
 	end_caller(caller);
 	reap_all();
 	check_gone();
-	if (board->bad)
-		wrong(board->why, board->bad);
+	board->why[sizeof(board->why) - 1] = 0;
+	if (board->bad == FUZZ_BAD)
+		wrong(board->why, 0);
 	print_ends();
 	fuzz_print_commands();
 	printf("stress: name=fuzz kernel=%s n=%lu bad=%u seed=%u lives=%lu kills=%lu stuck=%lu services=%lu "
 	       "links=%lu calls=%lu claims=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d seconds=%lu\n",
-	       getenv("RPAL_KERNEL") ?: "?", board->ops < board->limit ? board->ops : board->limit,
-	       bad, board->seed, lives, kills, stuck, board->services, board->links, board->calls,
-	       board->claims, board->threads, board->forks, board->execs, board->passed,
-	       board->good_calls, (test_now_ns() - begin) / SECOND);
+	       getenv("RPAL_KERNEL") ?: "?", done < limit ? done : limit, bad, seed, lives, kills,
+	       stuck, board->services, board->links, board->calls, board->claims, board->threads,
+	       board->forks, board->execs, board->passed, fuzz_good->calls,
+	       (test_now_ns() - begin) / SECOND);
 	return bad != 0;
 }

@@ -64,11 +64,10 @@ void fuzz_bad(const char *fmt, ...)
 {
 	va_list ap;
 
-	if (__atomic_fetch_add(&board->bad, 1, __ATOMIC_RELAXED))
-		return;
 	va_start(ap, fmt);
 	vsnprintf(board->why, sizeof(board->why), fmt, ap);
 	va_end(ap);
+	__atomic_store_n(&board->bad, FUZZ_BAD, __ATOMIC_RELEASE);
 }
 
 static u32 mix(u32 h, u32 v)
