@@ -67,11 +67,22 @@ static vm_fault_t area_fault(struct vm_fault *vmf)
 	return 0;
 }
 
+/*
+ * A copy: one that mremap() makes before it is refused, or a child's, whose parent
+ * has said MADV_DOFORK.
+ */
+static void area_open(struct vm_area_struct *vma)
+{
+	rpal_space_get(vma->vm_private_data);
+}
+
 static void area_close(struct vm_area_struct *vma)
 {
 	struct rpal_space *space = vma->vm_private_data;
 
-	WRITE_ONCE(space->area, 0);
+	/* Not if it is a copy. */
+	if (vma->vm_mm == space->mm && vma->vm_start == space->area)
+		WRITE_ONCE(space->area, 0);
 	rpal_space_put(space);
 }
 
@@ -87,6 +98,7 @@ static int area_mremap(struct vm_area_struct *vma)
 }
 
 static const struct vm_operations_struct area_ops = {
+	.open = area_open,
 	.fault = area_fault,
 	.close = area_close,
 	.may_split = area_may_split,
@@ -116,6 +128,8 @@ int rpal_area_mmap(struct rpal_file *file, struct vm_area_struct *vma)
 	if (space->area)
 		return -EBUSY;
 	vm_flags_set(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	/* Nor later, by mprotect(). */
+	vm_flags_clear(vma, VM_MAYEXEC);
 	rpal_space_get(space);
 	vma->vm_private_data = space;
 	vma->vm_ops = &area_ops;

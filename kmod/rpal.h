@@ -155,6 +155,8 @@ struct rpal_ask {
  *		were begun through it may still run; under rpal_lock
  * @tgid:	the process that was placed, set together with @laid_out
  * @key:	service key, 0 if there is no service; under rpal_lock
+ * @ending:	how many are ending the service, which takes more than the lock: no
+ *		other begins meanwhile; under rpal_lock
  * @file:	that owns the service, NULL if there is none; under rpal_lock
  * @asks:	by slot, whom the service has asked for; under rpal_lock
  * @nr_receivers: receiver blocks of the service
@@ -186,6 +188,7 @@ struct rpal_space {
 
 	struct pid *tgid;
 	u64 key;
+	unsigned int ending;
 	struct rpal_file *file;
 	struct rpal_ask *asks;
 	unsigned int nr_receivers;

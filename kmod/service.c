@@ -45,7 +45,11 @@ struct rpal_space *rpal_service_caller(struct rpal_file *file)
 
 	if (!space)
 		return ERR_PTR(-ENXIO);
-	if (space != rpal_space_current())
+	/*
+	 * A child that shares the memory is another process: a thread of its that
+	 * was registered would outlive its exec().
+	 */
+	if (space != rpal_space_current() || space->tgid != task_tgid(current))
 		return ERR_PTR(-EPERM);
 	return space;
 }
@@ -124,7 +128,7 @@ static bool ranges_valid(const struct rpal_space *space,
 static int begin_locked(struct rpal_file *file, struct rpal_space *space,
 			struct rpal_ask *asks, const struct rpal_register *reg)
 {
-	if (file->space || file->channel || space->key)
+	if (file->space || file->channel || space->key || space->ending)
 		return -EBUSY;
 	if (find_locked(reg->key))
 		return -EAGAIN;
@@ -229,12 +233,15 @@ static void end(struct rpal_space *space, bool alive)
 
 	spin_lock(&rpal_lock);
 	asks = end_locked(space, told);
+	/* What follows would hit the next service as well. */
+	space->ending++;
 	spin_unlock(&rpal_lock);
 	wake_told(told);
 	rpal_channel_service_gone(space);
 	rpal_thread_service_gone(space, alive);
 	spin_lock(&rpal_lock);
 	forget_locked(space);
+	space->ending--;
 	spin_unlock(&rpal_lock);
 	kfree(asks);
 }

@@ -50,3 +50,12 @@ $(GB_)/tiny-fixed: tests/guest/tiny.S
 	$(CC) -nostdlib -static -no-pie -o $@ $<
 
 $(GB_)/call-uring: private LDLIBS += $(URING)
+
+# Of several files, in a directory of its own.
+FUZZ_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tests/fuzz/*.c tests/fuzz/*.S))
+
+programs: $(GB_)/stress-fuzz
+
+$(GB_)/stress-fuzz: $(FUZZ_OBJ) $(GUEST_COMMON) $(LIB_A_DEP)
+	@mkdir -p $(@D)
+	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LIB_A_DEP) $(LDLIBS)

@@ -691,7 +691,7 @@ enum { OP_IN_CHILD = OP_USER, OP_SEND_FD, OP_RECV_FD, OP_RACE };
 
 static void race_op(const struct test_cmd *c, struct test_res *r);
 
-static int run_in_child(int fd, unsigned long cmd, const void *arg)
+static int run_in_child(int fd, unsigned long cmd, const void *arg, bool shares_memory)
 {
 	static unsigned char buf[512];
 	int status;
@@ -699,7 +699,7 @@ static int run_in_child(int fd, unsigned long cmd, const void *arg)
 
 	memcpy(buf, arg, sizeof(buf));
 	fflush(stdout);
-	pid = fork();
+	pid = shares_memory ? vfork() : fork();
 	if (!pid) {
 		int e = ioctl(fd, cmd, buf) ? errno : 0;
 
@@ -739,7 +739,7 @@ static void user_op(const struct test_cmd *c, struct test_res *r)
 {
 	switch (c->op) {
 	case OP_IN_CHILD:
-		r->ret = run_in_child(c->a[0], c->a[1], c->buf);
+		r->ret = run_in_child(c->a[0], c->a[1], c->buf, c->a[2]);
 		break;
 	case OP_SEND_FD:
 		r->ret = pass_fd(TEST_FD_PEER, c->a[0]);
@@ -764,12 +764,23 @@ static long in_child(struct puppet *p, unsigned long cmd, const void *arg, size_
 	return r.ret;
 }
 
+static long in_sharing_child(struct puppet *p, unsigned long cmd, const void *arg, size_t n)
+{
+	struct test_cmd c = { .op = OP_IN_CHILD, .a = { p->fd, cmd, true } };
+	struct test_res r;
+
+	memcpy(c.buf, arg, n);
+	puppet_do(p, &c, &r);
+	return r.ret;
+}
+
 static void other_process(void)
 {
 	struct test_spawn s = { .group = "hands" };
 	struct rpal_request req = { .size = sizeof(req) };
 	struct rpal_peer peer = { .size = sizeof(peer) };
 	struct rpal_register reg = { .size = sizeof(reg), .nr_receivers = 1 };
+	struct rpal_thread thread = { .size = sizeof(thread), .flags = RPAL_THREAD_SENDER };
 	struct puppet a, b;
 	struct test_cmd c = {};
 	struct test_res r;
@@ -796,6 +807,14 @@ static void other_process(void)
 	CHECK(in_child(&a, RPAL_IOC_REGISTER, &reg, sizeof(reg)) < 0, "register");
 	/* The child's copy was closed meanwhile, the service is still there. */
 	CHECK_IS(puppet_request(&b, a.key, NULL), 0);
+	CHECK_IS(puppet_state(&b, &a), RPAL_LINK_ASKED);
+	test_end();
+
+	test_begin("a service's file in a child that shares its memory");
+	CHECK_IS(in_sharing_child(&a, RPAL_IOC_REQUEST, &req, sizeof(req)), -EPERM);
+	CHECK_IS(in_sharing_child(&a, RPAL_IOC_PEER, &peer, sizeof(peer)), -EPERM);
+	CHECK_IS(in_sharing_child(&a, RPAL_IOC_THREAD, &thread, sizeof(thread)), -EPERM);
+	CHECK_IS(in_sharing_child(&a, RPAL_IOC_UNREGISTER, &req, 0), -EPERM);
 	CHECK_IS(puppet_state(&b, &a), RPAL_LINK_ASKED);
 	test_end();
 
@@ -1062,6 +1081,7 @@ static void thread_storm(void)
 static void area(void)
 {
 	struct test_cmd c = { .op = OP_REGISTER };
+	struct rpal_query query = { .size = sizeof(query) };
 	struct rpal_register reg;
 	struct test_res r;
 	struct rpal_peer peer;
@@ -1095,10 +1115,27 @@ static void area(void)
 	m = puppet_sys(&a, SYS_mmap, 0, size, RW, MAP_SHARED, fd, 0);
 	CHECK(in_slot(&a.self, (void *)m, size), "%lx", m);
 	CHECK(!puppet_load(&a, m, &v), "readable");
+	CHECK_IS(puppet_sys(&a, SYS_mprotect, m, size, RW | PROT_EXEC), -EACCES);
 	puppet_link(&a, &b);
 	CHECK_IS(puppet_peer(&b, a.key, 0, &peer), 0);
 	CHECK(peer.area == (u64)m, "%llx, not %lx", peer.area, m);
 	CHECK(!puppet_load(&b, m, &v), "signal %d", test_fault.sig);
+	test_end();
+
+	test_begin("copies of the thread area's mapping");
+	v = puppet_mmap(&a, 0, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
+	CHECK_IS(puppet_sys(&a, SYS_mremap, m, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, v),
+		 -EINVAL);
+	CHECK_IS(puppet_peer(&b, a.key, 0, &peer), 0);
+	CHECK(peer.area == (u64)m, "%llx, not %lx", peer.area, m);
+	CHECK_IS(puppet_sys(&a, SYS_madvise, m, size, MADV_DOFORK), 0);
+	CHECK_IS(in_child(&a, RPAL_IOC_QUERY, &query, sizeof(query)), 0);
+	CHECK_IS(puppet_peer(&b, a.key, 0, &peer), 0);
+	CHECK(peer.area == (u64)m, "%llx, not %lx", peer.area, m);
+	CHECK(!puppet_load(&b, m, &v), "signal %d", test_fault.sig);
+	CHECK_IS(puppet_sys(&a, SYS_munmap, m, size), 0);
+	CHECK_IS(puppet_peer(&b, a.key, 0, &peer), 0);
+	CHECK(!peer.area, "%llx", peer.area);
 out:
 	CHECK_IS(puppet_end(&a), 0);
 	CHECK_IS(puppet_end(&b), 0);

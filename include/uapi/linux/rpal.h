@@ -187,8 +187,8 @@ struct rpal_ranges {
  *			offset 0 of the file
  * @ranges:		the trampolines
  *
- * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or
- * the file is registered), -EINVAL, -ENOMEM.
+ * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or its
+ * last one is just ending, or the file is registered), -EINVAL, -ENOMEM.
  *
  * The service ends with RPAL_IOC_UNREGISTER, with the file or the process.
  * All further commands on the file must come from the same process (-EPERM).
