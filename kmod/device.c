@@ -53,6 +53,8 @@ static int do_query(struct rpal_file *file, union argument *arg)
 	if (READ_ONCE(rpal_allow_no_pkeys))
 		query->features |= RPAL_FEATURE_NO_PKEYS_OK;
 	query->features |= RPAL_FEATURE_LAZY;
+	if (!READ_ONCE(rpal_enable))
+		query->features |= RPAL_FEATURE_OFF;
 	if (rpal_account_wants_stamps())
 		query->features |= RPAL_FEATURE_STAMPS;
 	query->max_services = RPAL_MAX_SLOT;

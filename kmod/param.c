@@ -6,6 +6,11 @@
 
 #include "rpal.h"
 
+bool rpal_enable = true;
+module_param_named(enable, rpal_enable, bool, 0644);
+MODULE_PARM_DESC(enable,
+		 "let programs be placed and become services; those that are go on (default: yes)");
+
 bool rpal_allow_no_pkeys;
 module_param_named(allow_no_pkeys, rpal_allow_no_pkeys, bool, 0644);
 MODULE_PARM_DESC(allow_no_pkeys,

@@ -137,7 +137,7 @@ static bool keys_allow(u32 flags)
  * @place:	what is asked, already copied
  *
  * Context: process context.
- * Return: 0, -EINVAL or -EOPNOTSUPP.
+ * Return: 0, -EINVAL, -EOPNOTSUPP or -ESHUTDOWN.
  */
 int rpal_place_ask(struct rpal_file *file, const struct rpal_place *place)
 {
@@ -149,6 +149,8 @@ int rpal_place_ask(struct rpal_file *file, const struct rpal_place *place)
 		return -EINVAL;
 	if (!keys_allow(place->flags))
 		return -EOPNOTSUPP;
+	if (!READ_ONCE(rpal_enable))
+		return -ESHUTDOWN;
 	spin_lock(&pending_lock);
 	if (pending->pid)
 		pending_remove_locked(pending);
@@ -162,6 +164,8 @@ int rpal_place_ask(struct rpal_file *file, const struct rpal_place *place)
 
 static int place(struct linux_binprm *bprm, u32 flags, const char *group)
 {
+	if (!READ_ONCE(rpal_enable))
+		return -ESHUTDOWN;
 	if (!can_be_placed(bprm))
 		return -ELIBBAD;
 	if (gains_privilege(bprm))
@@ -182,7 +186,8 @@ static int place_binary(struct linux_binprm *bprm)
 	bool pending = pending_read(&flags, group);
 	int err;
 
-	if (!pending && !is_marked(bprm))
+	/* Switched off, a marked program is one like any other. */
+	if (!pending && (!is_marked(bprm) || !READ_ONCE(rpal_enable)))
 		return -ENOEXEC;
 	if (is_script(bprm))
 		return -ENOEXEC;	/* asked again about its interpreter */

@@ -44,6 +44,7 @@
 
 /* -------------------------------------------------------------- param.c */
 
+extern bool rpal_enable;
 extern bool rpal_allow_no_pkeys;
 extern bool rpal_marker;
 extern bool rpal_link_attach;

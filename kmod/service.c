@@ -148,7 +148,7 @@ static int begin_locked(struct rpal_file *file, struct rpal_space *space,
  * @reg:	arguments, already copied, and results
  *
  * Context: may sleep.
- * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBUSY or -ENOMEM.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBUSY, -ESHUTDOWN or -ENOMEM.
  */
 int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 {
@@ -165,6 +165,8 @@ int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 		return -EPERM;
 	if (!ranges_valid(space, &reg->ranges))
 		return -EINVAL;
+	if (!READ_ONCE(rpal_enable))
+		return -ESHUTDOWN;
 	asks = kcalloc(RPAL_NR_SLOTS, sizeof(*asks), GFP_KERNEL_ACCOUNT);
 	if (!asks)
 		return -ENOMEM;

@@ -88,7 +88,11 @@ static int check_module(int fd, uint64_t *features)
 	return 0;
 }
 
-static int check_placed(int fd, struct rpal_self *self)
+#define SWITCHED_OFF                                                   \
+	"RPAL is switched off on this machine: the administrator can " \
+	"write 1 to /sys/module/rpal/parameters/enable"
+
+static int check_placed(int fd, uint64_t features, struct rpal_self *self)
 {
 	int ret;
 
@@ -105,6 +109,8 @@ static int check_placed(int fd, struct rpal_self *self)
 				 "this process was forked from a placed "
 				 "one and has no slot of its own: let it execute a program by "
 				 "'rpal run'");
+	if (features & RPAL_FEATURE_OFF)
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED, SWITCHED_OFF);
 	if (!(self->state & RPAL_SELF_PLACED))
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
 				 "this process was not placed when it was "
@@ -151,6 +157,8 @@ static int do_register(int fd, int nr, struct rpal_state *st)
 	if (ret == -EBUSY)
 		return rpal_fail(RPAL_ERR_ENABLE_SERVICE, "this process is a service already, by "
 							  "another copy of librpal: link only one");
+	if (ret == -ESHUTDOWN)
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED, SWITCHED_OFF);
 	if (ret == -ENOMEM)
 		return rpal_fail(RPAL_ERR_NOMEM, "the kernel has no memory for a service");
 	if (ret)
@@ -180,7 +188,7 @@ static int start(int nr, int flags)
 		return ret;
 	ret = check_module(st.fd, &features);
 	if (!ret)
-		ret = check_placed(st.fd, &self);
+		ret = check_placed(st.fd, features, &self);
 	if (!ret)
 		ret = check_cpu(&self, flags);
 	if (ret)
@@ -298,7 +306,7 @@ EXPORT int rpal_is_enabled(void)
 		return 0;
 	ret = check_module(fd, &features);
 	if (!ret)
-		ret = check_placed(fd, &self);
+		ret = check_placed(fd, features, &self);
 	close(fd);
 	return !ret;
 }

@@ -137,6 +137,9 @@ static int place(int fd, const char *group, bool no_pkeys)
 			 no_pkeys ? ", and the module does not allow to go on without (parameter "
 				    "allow_no_pkeys)" :
 				    "; --no-pkeys goes on without");
+	else if (ret == -ESHUTDOWN)
+		complain("RPAL is switched off on this machine; the administrator can write 1 to "
+			 "/sys/module/rpal/parameters/enable");
 	else if (ret)
 		complain("the module refuses to place a program: %s", strerror(-ret));
 	return ret;

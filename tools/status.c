@@ -22,6 +22,9 @@ static const char *yes(unsigned long long bits)
 static void show(const struct rpal_query *q)
 {
 	printf("interface version:    %u.%u\n", q->abi_major, q->abi_minor);
+	printf("new services:         %s\n",
+	       q->features & RPAL_FEATURE_OFF ? "NO: switched off by the module parameter enable" :
+						"yes");
 	if (q->features & RPAL_FEATURE_PKEYS)
 		printf("protection keys:      yes, %u for services\n", q->nr_keys);
 	else

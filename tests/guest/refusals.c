@@ -659,9 +659,113 @@ static void marks(void)
 	test_end();
 }
 
-static const struct test_role roles[] = {
-	{ "verdict", verdict_role }, { "again", again_role }, { "nested", nested_role }, {}
-};
+#define SWITCH "/sys/module/rpal/parameters/enable"
+
+enum { REGISTER, IS_SERVICE };
+
+/* One that was placed before; says what has come of what it is told. */
+static int early_role(void)
+{
+	struct rpal_self self = { .size = sizeof(self) };
+	struct rpal_register reg = { .size = sizeof(reg), .nr_receivers = 1 };
+	int fd = test_open();
+
+	MUST(!ioctl(fd, RPAL_IOC_SELF, &self));
+	reg.ranges.open_start = self.base;
+	reg.ranges.open_end = self.base;
+	reg.ranges.enter_start = self.base;
+	reg.ranges.enter_end = self.base;
+	reg.ranges.leave_start = self.base;
+	reg.ranges.leave_end = self.base;
+	reg.ranges.home_start = self.base;
+	reg.ranges.home_end = self.base;
+	reg.ranges.lazy_ip = self.base;
+	reg.ranges.wait_ip = self.base;
+	for (;;) {
+		int r;
+
+		if (test_recv_u64(TEST_FD_DRIVER) == REGISTER) {
+			r = ioctl(fd, RPAL_IOC_REGISTER, &reg) ? errno : 0;
+		} else {
+			MUST(!ioctl(fd, RPAL_IOC_SELF, &self));
+			r = !!(self.state & RPAL_SELF_REGISTERED);
+		}
+		test_send_u64(TEST_FD_DRIVER, r);
+	}
+}
+
+static int tell(const struct test_child *c, int what)
+{
+	test_send_u64(c->sock, what);
+	return test_recv_u64(c->sock);
+}
+
+static bool is_off(void)
+{
+	struct rpal_query q = { .size = sizeof(q) };
+	int fd = test_open();
+
+	MUST(!ioctl(fd, RPAL_IOC_QUERY, &q));
+	close(fd);
+	return q.features & RPAL_FEATURE_OFF;
+}
+
+static int ask_to_be_placed(const void *arg)
+{
+	struct rpal_place req = { .size = sizeof(req) };
+
+	(void)arg;
+	return ioctl(test_open(), RPAL_IOC_PLACE, &req) ? FAILED(errno) : PLACED;
+}
+
+static int ask_then_switch_off(const void *path)
+{
+	struct rpal_place req = { .size = sizeof(req) };
+
+	MUST(!ioctl(test_open(), RPAL_IOC_PLACE, &req));
+	test_write_file(SWITCH, "0");
+	exec_role(path, "verdict");
+	return FAILED(errno);
+}
+
+static void off_switch(void)
+{
+	struct test_spawn s = { .role = "early" };
+	const char *f = DIR_ "/marked-off";
+	struct test_child service, late;
+	int r;
+
+	test_begin("the off switch");
+	marked_copy(PROGRAM, f, 0755);
+	CHECK(!is_off(), "off");
+	MUST(!test_spawn(&service, &s) && !test_spawn(&late, &s));
+	CHECK(tell(&service, REGISTER) == 0, "no service");
+	r = in_child(ask_then_switch_off, PROGRAM);
+	CHECK(r == FAILED(ESHUTDOWN), "%d", r);
+	CHECK(is_off(), "not off");
+	r = in_child(ask_to_be_placed, NULL);
+	CHECK(r == FAILED(ESHUTDOWN), "%d", r);
+	r = in_child(unplaced_exec, f);
+	CHECK(r == UNPLACED, "marked: %d", r);
+	r = tell(&late, REGISTER);
+	CHECK(r == ESHUTDOWN, "%d", r);
+	CHECK(tell(&service, IS_SERVICE), "no longer a service");
+	test_write_file(SWITCH, "1");
+	CHECK(!is_off(), "off");
+	r = tell(&late, REGISTER);
+	CHECK(r == 0, "%d", r);
+	r = in_child(unplaced_exec, f);
+	CHECK(r == PLACED, "marked: %d", r);
+	test_reap(&service);
+	test_reap(&late);
+	test_end();
+}
+
+static const struct test_role roles[] = { { "early", early_role },
+					  { "verdict", verdict_role },
+					  { "again", again_role },
+					  { "nested", nested_role },
+					  {} };
 
 int main(int argc, char **argv)
 {
@@ -689,5 +793,6 @@ int main(int argc, char **argv)
 	marks();
 	groups();
 	slots();
+	off_switch();
 	return test_finish();
 }

@@ -46,6 +46,7 @@
 #define RPAL_FEATURE_NO_PKEYS_OK (1ULL << 3)	/* placing without keys is allowed */
 #define RPAL_FEATURE_LAZY	(1ULL << 4)	/* called code may enter the kernel */
 #define RPAL_FEATURE_STAMPS	(1ULL << 5)	/* calls are to be timed, see rpal_block */
+#define RPAL_FEATURE_OFF	(1ULL << 6)	/* nothing is placed, nobody becomes a service */
 
 /**
  * struct rpal_query - what this module can do
@@ -96,13 +97,14 @@ struct rpal_query {
  * A second request on the same file replaces the first.
  *
  * Errors of the command: -EINVAL (group not terminated, flags), -EOPNOTSUPP
- * (the CPU has no protection keys and they were not waived).
+ * (the CPU has no protection keys and they were not waived), -ESHUTDOWN (switched
+ * off by the administrator: module parameter enable).
  *
  * Errors of the execve(), all before the point of no return:
  * -ELIBBAD (not a 64-bit x86 position-independent ELF program), -EPERM
  * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
  * -ENOTUNIQ (all keys are in use within the group), -EOPNOTSUPP (no protection
- * keys), -ENOMEM, -EINTR.
+ * keys), -ESHUTDOWN, -ENOMEM, -EINTR.
  */
 struct rpal_place {
 	__u32 size;
@@ -188,7 +190,8 @@ struct rpal_ranges {
  * @ranges:		the trampolines
  *
  * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or its
- * last one is just ending, or the file is registered), -EINVAL, -ENOMEM.
+ * last one is just ending, or the file is registered), -ESHUTDOWN (switched off),
+ * -EINVAL, -ENOMEM.
  *
  * The service ends with RPAL_IOC_UNREGISTER, with the file or the process.
  * All further commands on the file must come from the same process (-EPERM).
