@@ -12,6 +12,7 @@
  */
 #include "fuzz.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -295,6 +296,41 @@ static void show(const char *path)
 	close(fd);
 }
 
+static void show_task(const char *pid, const char *tid)
+{
+	static const char *const files[] = { "comm", "status", "wchan", "syscall", "stack" };
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "/proc/%.20s/task/%.20s/%s", pid, tid, files[i]);
+		show(path);
+	}
+}
+
+/* Who is still there, and where. */
+static void show_tasks(void)
+{
+	struct dirent *p, *t;
+	char path[64];
+	DIR *proc = opendir("/proc"), *tasks;
+
+	while (proc && (p = readdir(proc))) {
+		/* The kernel's own threads have children's numbers, but not ours. */
+		if (atoi(p->d_name) <= getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.20s/task", p->d_name);
+		tasks = opendir(path);
+		while (tasks && (t = readdir(tasks)))
+			if (atoi(t->d_name))
+				show_task(p->d_name, t->d_name);
+		if (tasks)
+			closedir(tasks);
+	}
+	if (proc)
+		closedir(proc);
+}
+
 /* Nothing is left, and so the module can go, and come again. */
 static void check_gone(void)
 {
@@ -311,6 +347,7 @@ static void check_gone(void)
 	if (bad) {
 		show(stats);
 		show("/sys/kernel/debug/rpal/services");
+		show_tasks();
 	}
 	print_stats();
 	if (!test_module_file())
