@@ -245,6 +245,7 @@ void op_exec(void)
 	if (!one_in(64))
 		return;
 	fuzz_tick(false);
-	exec_visitor(true);
+	/* A child that became a worker would be one that nobody knows or ends. */
+	exec_visitor(place->pid == getpid());
 	fuzz_tick(true);
 }

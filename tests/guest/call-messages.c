@@ -1415,8 +1415,8 @@ static void *parked_thread(void *arg)
 }
 
 /*
- * A task of this mm that leaves it: its signal handlers, with the wait queue of
- * its signalfd, go with it while the thread is still registered.
+ * A task of this mm that is going to leave it is another process: a thread of its,
+ * with what it watches, would stay behind.
  */
 static void watch_and_exec(void)
 {
@@ -1429,9 +1429,10 @@ static void watch_and_exec(void)
 	MUST(w.fd >= 0 && !setenv("RPAL_TEST_ROLE", "nothing", 1));
 	pid = vfork();
 	if (!pid) {
-		if (ioctl(rpal_state.fd, RPAL_IOC_THREAD, &t) ||
-		    ioctl(rpal_state.fd, RPAL_IOC_WATCH, &w))
+		if (!ioctl(rpal_state.fd, RPAL_IOC_THREAD, &t) || errno != EPERM)
 			_exit(70);
+		if (!ioctl(rpal_state.fd, RPAL_IOC_WATCH, &w) || errno != EPERM)
+			_exit(72);
 		execv("/proc/self/exe", argv);
 		_exit(71);
 	}
