@@ -778,6 +778,9 @@ static void on_alarm(int sig)
 	int64_t r;
 
 	(void)sig;
+	/* On a slow machine it may come before the recovery point is set. */
+	if (!myself()->block->callee)
+		return;
 	if (rpal_call(alarm_peer, P_GETPID, NULL, 0, &r) != -EBUSY)
 		alarm_odd++;
 	if (rpal_state.tramp->guard(myself()->block, touch, &g, 0) != -EBUSY)
