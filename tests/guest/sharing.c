@@ -747,6 +747,19 @@ static void owner_execs(void)
 	}
 }
 
+/* Aligned to 1 GiB, where the puppet itself has nothing. */
+static u64 map_big(struct puppet *p, u64 size)
+{
+	long a = -1;
+	int i;
+
+	for (i = 100; i < 400 && (a < 0 && a >= -4095); i += 50)
+		a = puppet_sys(p, SYS_mmap, p->self.base + i * GB, size, RW,
+			       ANON | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	MUST(a > 0);
+	return a;
+}
+
 /* A table of the owner goes away and another comes in its place. */
 static void new_tables(void)
 {
@@ -756,8 +769,7 @@ static void new_tables(void)
 	test_begin("tables that are freed and made again");
 	pair_new();
 	for (i = 0; i < 50; i++) {
-		a = puppet_mmap(&own, own.self.base + 100 * GB, 3 * GB, RW,
-				ANON | MAP_NORESERVE | MAP_FIXED);
+		a = map_big(&own, 3 * GB);
 		CHECK_LOAD(&use, a, 0);
 		store(&own, a + 2 * GB, i + 1);
 		CHECK_LOAD(&use, a + 2 * GB, i + 1);
