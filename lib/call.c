@@ -457,6 +457,9 @@ static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsi
 	return r.status;
 }
 
+/* A deadline that has passed long ago: what rpal_call_cancel() writes. */
+#define CANCELLED 1
+
 /* How a call differs from another one. */
 struct how {
 	uint32_t procedure;
@@ -498,7 +501,7 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 	ret = call(thr, &link, id, flags, how->timed, &c, &res);
 	thr->block->flags = saved;
 	if (unlikely(ret)) {
-		if (ret == -ETIMEDOUT && thr->block->user[USER_CANCELLED])
+		if (ret == -ETIMEDOUT && thr->block->deadline == CANCELLED)
 			ret = -ECANCELED;
 		return call_failed(ret, id, how->procedure);
 	}
@@ -548,8 +551,8 @@ EXPORT int rpal_call_timeout(int service_id, uint32_t procedure, void *arg, size
 			     int64_t *result, unsigned int flags, int timeout_ms)
 {
 	const struct how how = { .procedure = procedure, .flags = flags, .timed = true };
-	uint64_t outer, cancelled;
 	struct rpal_thr *thr;
+	uint64_t outer;
 	int ret;
 
 	ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
@@ -557,11 +560,8 @@ EXPORT int rpal_call_timeout(int service_id, uint32_t procedure, void *arg, size
 		return ret;
 	/* Of a call that this one, a signal handler's, has interrupted. */
 	outer = thr->block->deadline;
-	cancelled = thr->block->user[USER_CANCELLED];
-	thr->block->user[USER_CANCELLED] = 0;
 	set_deadline(thr, timeout_ms < 0 ? NEVER : now_ns() + timeout_ms * 1000000LL);
 	ret = call_with(thr, service_id, &how, arg, len, result);
-	thr->block->user[USER_CANCELLED] = cancelled;
 	if (unlikely(outer))
 		set_deadline(thr, outer);
 	else
@@ -587,9 +587,8 @@ EXPORT int rpal_call_cancel(int thread)
 	end = b ? __atomic_load_n(&b->deadline, __ATOMIC_ACQUIRE) : 0;
 	if (!end)
 		return rpal_failf(-ESRCH, "thread %d is in no call of rpal_call_timeout()", thread);
-	b->user[USER_CANCELLED] = 1;
 	/* Not of another call, if this one has just ended. */
-	if (!__atomic_compare_exchange_n(&b->deadline, &end, 1, false, __ATOMIC_SEQ_CST,
+	if (!__atomic_compare_exchange_n(&b->deadline, &end, CANCELLED, false, __ATOMIC_SEQ_CST,
 					 __ATOMIC_SEQ_CST))
 		return rpal_failf(-ESRCH, "thread %d's call has just ended", thread);
 	look_at_deadline(b->tid);

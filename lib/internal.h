@@ -144,7 +144,6 @@ struct rpal_block *rpal_thr_block(int index);
 /* What the library keeps in the user words of a block. */
 enum {
 	USER_DIRECTORY, /* of events, for peers */
-	USER_CANCELLED, /* not by its deadline has its call ended */
 };
 /* Register it in a role, if need be. 0 or a negative errno. */
 int rpal_thr_get(unsigned int role, struct rpal_thr **thr);
