@@ -30,6 +30,7 @@ struct chain {
 
 /* When a chain is handed over: who gets its context, whose call is answered. */
 struct delivery {
+	bool begun;
 	bool filled[RPAL_MAX_DEPTH + 1];
 	bool async[RPAL_MAX_DEPTH + 1];
 };
@@ -367,13 +368,6 @@ static void begin_lazy(struct rpal_tcb *t, bool async)
 	raw_spin_unlock(&t->lock);
 }
 
-/* The callee takes no context. */
-static void refuse(struct rpal_tcb *caller, bool async)
-{
-	if (!async)
-		rpal_thread_answer(caller, caller->lazy_nr, -EPIPE, 0);
-}
-
 /*
  * Fill one thread's mailbox. The top one gets the live context; one in the
  * middle its own, waiting for the answer to its call. False: it takes none.
@@ -392,14 +386,12 @@ static bool fill_mail(struct chain *chain, int i, const struct delivery *d,
 		raw_spin_unlock(&t->lock);
 		rpal_thread_drop(t);
 		rpal_thread_wake(t);
-		refuse(caller, unanswered);
 		return false;
 	}
 	if (t->full) {
 		/* Forged: two tasks claim to run it at a time. */
 		raw_spin_unlock(&t->lock);
 		rpal_count(RPAL_STAT_FORGED);
-		refuse(caller, unanswered);
 		return false;
 	}
 	t->full = true;
@@ -434,35 +426,60 @@ static bool fill_mail(struct chain *chain, int i, const struct delivery *d,
 /*
  * Bottom up, for who waits must be ready before who answers runs; and all are
  * filled before any may run, for one that ran while a word above it still says
- * CALL would look like a borrower.
+ * CALL would look like a borrower. With the FPU image in memory.
  */
-static enum rpal_outcome hand_out(struct chain *chain,
-				  const struct rpal_context *live,
+static void fill_all(struct chain *chain, struct delivery *d,
+		     const struct rpal_context *live)
+{
+	int i;
+
+	d->begun = true;
+	/* Once: user space may change its mind, but then it is too late. */
+	for (i = 0; i < chain->top; i++)
+		d->async[i] = READ_ONCE(chain->thread[i]->block->flags) &
+			      RPAL_BLOCK_ASYNC;
+	begin_lazy(chain->thread[0], d->async[0]);
+	for (i = 1; i <= chain->top; i++)
+		d->filled[i] = fill_mail(chain, i, d, live);
+}
+
+/* Callees that have taken no context: whose call was just begun is told. */
+static void refuse(struct chain *chain, const struct delivery *d)
+{
+	int i;
+
+	for (i = 1; i <= chain->top; i++) {
+		struct rpal_tcb *caller = chain->thread[i - 1];
+
+		if (!d->filled[i] && !d->async[i - 1] &&
+		    (i == 1 || d->filled[i - 1]))
+			rpal_thread_answer(caller, caller->lazy_nr, -EPIPE, 0);
+	}
+}
+
+/*
+ * Let them run. Signals and wait queues have locks that sleep on a kernel with
+ * PREEMPT_RT, so preemption must be on.
+ */
+static enum rpal_outcome hand_out(struct chain *chain, const struct delivery *d,
 				  struct kernel_siginfo *trap)
 {
 	struct rpal_tcb *top = chain->thread[chain->top];
-	struct delivery d = {};
 	int i;
 
-	/* Once: user space may change its mind, but then it is too late. */
-	for (i = 0; i < chain->top; i++)
-		d.async[i] = READ_ONCE(chain->thread[i]->block->flags) &
-			     RPAL_BLOCK_ASYNC;
-	begin_lazy(chain->thread[0], d.async[0]);
-	for (i = 1; i <= chain->top; i++)
-		d.filled[i] = fill_mail(chain, i, &d, live);
+	refuse(chain, d);
 	/* Before it may run: the signal is to find it behind the trap. */
-	if (trap && d.filled[chain->top])
+	if (trap && d->filled[chain->top])
 		send_sig_info(trap->si_signo, trap, top->task);
 	for (i = 1; i <= chain->top; i++) {
 		struct rpal_tcb *t = chain->thread[i];
 
-		if (d.filled[i])
+		if (d->filled[i])
 			/* With all that is in its mailbox. */
 			smp_store_release(&t->have_context, true);
 		rpal_thread_wake(t);
 	}
-	return d.async[0] ? RPAL_SENT : RPAL_HANDED;
+	return d->async[0] ? RPAL_SENT : RPAL_HANDED;
 }
 
 /*
@@ -516,6 +533,7 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 	enum rpal_outcome outcome = RPAL_RESTORED;
 	struct ending ending = {};
 	struct rpal_context live;
+	struct delivery d = {};
 	struct chain chain;
 
 	walk(self, &chain);
@@ -552,14 +570,16 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 			trace_rpal_recovery(task_pid_nr(current),
 					    task_pid_nr(chain.thread[chain.top]->task),
 					    live.regs.ip);
-		outcome = hand_out(&chain, &live,
-				   trap && !ending.home ? info : NULL);
+		fill_all(&chain, &d, &live);
 		rpal_context_from_block(&live, self, self->space->ranges.lazy_ip,
 					RPAL_CALL_LAZY, 0);
 		rpal_context_fpu_own(self);
 		count_reason(why);
 	}
 	kernel_fpu_end();
+	if (d.begun)
+		outcome = hand_out(&chain, &d,
+				   trap && !ending.home ? info : NULL);
 	rpal_context_enter(&live);
 	return outcome;
 }
@@ -576,8 +596,8 @@ static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
  * trampoline is taken back or finished first. A fault on another service's
  * memory leads to the recovery point, if one was set.
  *
- * Context: the task itself, on its way into or out of the kernel; does not
- * sleep.
+ * Context: the task itself, on its way into or out of the kernel, preemptible;
+ * sleeps only for locks, with PREEMPT_RT.
  * Return: what became of it.
  */
 enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,

@@ -88,16 +88,42 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 
 /* ----------------------------------------------------------------- signals */
 
+/*
+ * Might rpal_hand_over() have something to do? That wants locks which a callback
+ * cannot take on a kernel with PREEMPT_RT, so it is left to the replacements.
+ */
+static bool says_it_calls(void)
+{
+	struct rpal_tcb *t;
+	bool says;
+
+	if (!rpal_maybe_ours())
+		return false;
+	rcu_read_lock();
+	t = rpal_thread_current();
+	says = t && READ_ONCE(t->block->callee);
+	rcu_read_unlock();
+	return says;
+}
+
+/* In place of arch_do_signal_or_restart(): as itself it looks at its signals. */
+static void do_signal_as_itself(struct pt_regs *regs)
+{
+	rpal_hand_over(regs, RPAL_WHY_SIGNAL, NULL);
+	rpal_k_arch_do_signal_or_restart(regs);
+}
+
 /* arch_do_signal_or_restart(regs): before any signal is looked at */
 RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart)
 {
-	if (rpal_maybe_ours())
-		rpal_hand_over(current_pt_regs(), RPAL_WHY_SIGNAL, NULL);
+	if (says_it_calls())
+		rpal_divert(fregs, parent_ip, do_signal_as_itself);
 }
 
 /* ------------------------------------------------------------------ faults */
 
-static int fault_handed_over(struct kernel_siginfo *info,
+/* In place of force_sig_info_to_task(), for a step that is not to be seen. */
+static int step_passed_over(struct kernel_siginfo *info,
 			     struct task_struct *task, int handler)
 {
 	return 0;
@@ -148,6 +174,15 @@ static bool is_debuggers(const struct kernel_siginfo *info)
 	       (info->si_code == TRAP_TRACE && test_thread_flag(TIF_FORCED_TF));
 }
 
+/* In place of force_sig_info_to_task(), for the current task. */
+static int force_as_itself(struct kernel_siginfo *info,
+			   struct task_struct *task, int handler)
+{
+	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, info) != RPAL_OWN)
+		return 0;
+	return rpal_k_force_sig_info_to_task(info, task, handler);
+}
+
 /*
  * force_sig_info_to_task(info, task, handler): every fault that ends in a
  * signal. The receiver makes the fault again, on its own task; but not a
@@ -162,11 +197,10 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 		return;
 	if (is_debuggers(info)) {
 		if (not_itself())
-			rpal_divert(fregs, parent_ip, fault_handed_over);
-		return;
+			rpal_divert(fregs, parent_ip, step_passed_over);
+	} else if (says_it_calls()) {
+		rpal_divert(fregs, parent_ip, force_as_itself);
 	}
-	if (rpal_hand_over(current_pt_regs(), RPAL_WHY_FAULT, info) != RPAL_OWN)
-		rpal_divert(fregs, parent_ip, fault_handed_over);
 }
 
 /* -------------------------------------------------------------------- rseq */
@@ -206,18 +240,30 @@ RPAL_CALLBACK(rpal_on_rseq_handle_notify_resume)
 
 /* ------------------------------------------------------------------- death */
 
+/*
+ * In place of do_exit(), for a registered thread. It does not come back from
+ * there, so that is no reason for the module to stay.
+ */
+static void exit_of_thread(long code)
+{
+	struct rpal_tcb *t = rpal_thread_get_current();
+
+	if (t) {
+		rpal_hand_over(current_pt_regs(), RPAL_WHY_EXIT, NULL);
+		rpal_thread_kill(t);
+		rpal_thread_bury(t);
+		rpal_thread_put(t);
+	}
+	rpal_k_do_exit(code);
+}
+
 /* do_exit(code) */
 RPAL_CALLBACK(rpal_on_do_exit)
 {
-	struct rpal_tcb *t;
-
 	if (!rpal_maybe_ours())
 		return;
-	t = rpal_thread_get_current();
-	if (!t)
-		return;
-	rpal_hand_over(current_pt_regs(), RPAL_WHY_EXIT, NULL);
-	rpal_thread_kill(t);
-	rpal_thread_bury(t);
-	rpal_thread_put(t);
+	rcu_read_lock();
+	if (rpal_thread_current())
+		rpal_divert(fregs, parent_ip, exit_of_thread);
+	rcu_read_unlock();
 }

@@ -2,8 +2,9 @@
 /*
  * Hooks: what runs when a kernel function is entered.
  *
- * A callback runs in the context of the hooked function, possibly with
- * preemption on; it must not sleep, allocate or take a sleeping lock. It may
+ * A callback runs in the context of the hooked function, with preemption off: it
+ * must not sleep or allocate, nor take a lock that sleeps with PREEMPT_RT, which
+ * all do but the raw ones, those of signals and wait queues among them. It may
  * change the arguments, or, where the table in hook.c says so, divert the call
  * to a replacement of the same type, which may do what the function itself
  * may. Every callback returns at once for tasks that are not ours.

@@ -11,6 +11,7 @@
 
 #include <linux/types.h>
 
+struct kernel_siginfo;
 struct ksignal;
 struct mm_struct;
 struct pt_regs;
@@ -30,6 +31,10 @@ void rpal_k___bad_area_nosemaphore(struct pt_regs *regs,
 				   unsigned long error_code,
 				   unsigned long address, u32 pkey,
 				   int si_code);
+void rpal_k_arch_do_signal_or_restart(struct pt_regs *regs);
+int rpal_k_force_sig_info_to_task(struct kernel_siginfo *info,
+				  struct task_struct *task, int handler);
+void rpal_k_do_exit(long code);
 void rpal_k_wake_up_new_task(struct task_struct *task);
 void rpal_k___rseq_handle_notify_resume(struct ksignal *ksig,
 					struct pt_regs *regs);
@@ -46,6 +51,9 @@ extern unsigned long rpal_addr_flush_tlb_mm_range;
 extern unsigned long rpal_addr_lock_mm_and_find_vma;
 extern unsigned long rpal_addr_bad_area_nosemaphore;
 extern unsigned long rpal_addr___bad_area_nosemaphore;
+extern unsigned long rpal_addr_arch_do_signal_or_restart;
+extern unsigned long rpal_addr_force_sig_info_to_task;
+extern unsigned long rpal_addr_do_exit;
 extern unsigned long rpal_addr_wake_up_new_task;
 extern unsigned long rpal_addr_ptrace_may_access;
 extern unsigned long rpal_addr_task_call_func;

@@ -30,6 +30,9 @@ SYM_DATA(\addr, .quad 0)
 	KTHUNK	lock_mm_and_find_vma
 	KTHUNK	bad_area_nosemaphore
 	KTHUNK	__bad_area_nosemaphore
+	KTHUNK	arch_do_signal_or_restart
+	KTHUNK	force_sig_info_to_task
+	KTHUNK	do_exit
 	KTHUNK	wake_up_new_task
 	KTHUNK	ptrace_may_access
 	KTHUNK	task_call_func
