@@ -48,6 +48,8 @@ help:
 	@echo 'demo              two processes call each other in an emulated machine'
 	@echo 'check             all tests, on emulated machines with Debian kernels (root)'
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
+	@echo 'matrix            a few programs on all kernels, booted in all ways; KERNEL='
+	@echo 'kselftests        what Linux tests of itself is the same with the module; KERNEL='
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
 	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
 	@echo 'style             checkpatch, sparse, shellcheck, manual pages, clang-format'
@@ -225,6 +227,17 @@ check:
 check-debug:
 	tests/vm/prepare
 	tests/vm/check --kernel debug
+
+.PHONY: matrix
+matrix:
+	tests/vm/prepare $(or $(KERNEL),6.1-rt 6.1-cloud 6.12-rt 6.12-cloud debug debug-rt)
+	tests/matrix $(if $(KERNEL),--kernel $(KERNEL))
+	tests/matrix --table
+
+.PHONY: kselftests
+kselftests:
+	tests/vm/prepare --kselftests
+	tests/kselftests $(if $(KERNEL),--kernel $(KERNEL))
 
 .PHONY: demo
 demo:
