@@ -167,7 +167,7 @@ static int prepare(struct rpal_hook *hook)
 	if (!addr)
 		return -ENOENT;
 	hook->ops.func = hook->func;
-	hook->ops.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_RECURSION;
+	hook->ops.flags = FTRACE_OPS_FL_PERMANENT;
 	if (hook->diverts)
 		hook->ops.flags |= FTRACE_OPS_FL_IPMODIFY;
 	err = ftrace_set_filter_ip(&hook->ops, addr, 0, 0);
