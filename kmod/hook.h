@@ -50,7 +50,6 @@ RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart);
 RPAL_CALLBACK(rpal_on_force_sig_info_to_task);
 RPAL_CALLBACK(rpal_on_unhandled_signal);
 RPAL_CALLBACK(rpal_on_do_exit);
-RPAL_CALLBACK(rpal_on_rseq_handle_notify_resume);
 
 /* account.c */
 RPAL_CALLBACK(rpal_on_account_user_time);

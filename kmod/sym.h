@@ -11,7 +11,6 @@
 
 #include <linux/types.h>
 
-struct ksignal;
 struct mm_struct;
 struct pt_regs;
 struct task_struct;
@@ -31,8 +30,6 @@ void rpal_k___bad_area_nosemaphore(struct pt_regs *regs,
 				   unsigned long address, u32 pkey,
 				   int si_code);
 void rpal_k_wake_up_new_task(struct task_struct *task);
-void rpal_k___rseq_handle_notify_resume(struct ksignal *ksig,
-					struct pt_regs *regs);
 int rpal_k_task_call_func(struct task_struct *task,
 			  int (*func)(struct task_struct *task, void *arg),
 			  void *arg);
@@ -51,7 +48,6 @@ extern unsigned long rpal_addr_ptrace_may_access;
 extern unsigned long rpal_addr_task_call_func;
 extern unsigned long rpal_addr_task_sched_runtime;
 extern unsigned long rpal_addr_account_user_time;
-extern unsigned long rpal_addr___rseq_handle_notify_resume;
 extern unsigned long rpal_addr___pti_set_user_pgtbl;
 
 unsigned long rpal_sym_find(const char *name);
