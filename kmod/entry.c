@@ -5,6 +5,7 @@
 #include <linux/sched/signal.h>
 #include <linux/prctl.h>
 #include <linux/syscall_user_dispatch.h>
+#include <uapi/linux/rseq.h>
 #include <asm/pkru.h>
 #include <asm/syscall.h>
 #include <asm/unistd.h>
@@ -42,22 +43,29 @@ static bool dispatch_borrowed(struct pt_regs *regs)
 	return true;
 }
 
-/* prctl() of 32-bit code. */
+/* Of 32-bit code. */
 #define NR_IA32_PRCTL	172
+#define NR_IA32_RSEQ	386
 
 /*
  * A thread that turned syscall user dispatch on or off would lose the mark by
- * which its system calls come here.
+ * which its system calls come here. And the kernel would write an area for
+ * restartable sequences whenever the task has been preempted, under the rights
+ * of whatever code runs then.
  */
-static bool changes_dispatch(struct pt_regs *regs)
+static bool must_not_make(struct pt_regs *regs)
 {
 	int prctl = in_ia32_syscall() ? NR_IA32_PRCTL : __NR_prctl;
+	int rseq = in_ia32_syscall() ? NR_IA32_RSEQ : __NR_rseq;
+	int nr = syscall_get_nr(current, regs);
 	unsigned long args[6];
 
-	if (syscall_get_nr(current, regs) != prctl)
+	if (nr != prctl && nr != rseq)
 		return false;
 	syscall_get_arguments(current, regs, args);
-	return (int)args[0] == PR_SET_SYSCALL_USER_DISPATCH;
+	if (nr == prctl)
+		return (int)args[0] == PR_SET_SYSCALL_USER_DISPATCH;
+	return !rpal_debug_no_rseq && !(args[2] & RSEQ_FLAG_UNREGISTER);
 }
 
 /* In place of syscall_user_dispatch(): the system call is not made. */
@@ -79,7 +87,7 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 	t = rpal_thread_current();
 	if (t && rpal_borrowing(t, current_pt_regs()))
 		rpal_divert(fregs, parent_ip, dispatch_borrowed);
-	else if (t && changes_dispatch(current_pt_regs()))
+	else if (t && must_not_make(current_pt_regs()))
 		rpal_divert(fregs, parent_ip, dispatch_refused);
 	else if (t)
 		rpal_account_syscall(t, current_pt_regs());
@@ -202,41 +210,6 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 		rpal_divert(fregs, parent_ip, force_as_itself);
 	}
 }
-
-/* -------------------------------------------------------------------- rseq */
-
-#ifdef CONFIG_RSEQ
-/*
- * In place of __rseq_handle_notify_resume(): the kernel is about to write the
- * task's own rseq area, which in a call may be closed. librpal leaves no rseq
- * to its threads; this is for those that took it again.
- */
-static void rseq_with_own_rights(struct ksignal *ksig, struct pt_regs *regs)
-{
-	struct rpal_space *space = rpal_space_current();
-	u32 pkru = read_pkru();
-
-	if (space)
-		write_pkru(rpal_pkru_for(space->pkey));
-	rpal_k___rseq_handle_notify_resume(ksig, regs);
-	write_pkru(pkru);
-}
-
-/* __rseq_handle_notify_resume(ksig, regs) */
-RPAL_CALLBACK(rpal_on_rseq_handle_notify_resume)
-{
-	struct rpal_tcb *t;
-
-	if (rpal_debug_no_rseq)
-		return;
-	rcu_read_lock();
-	t = rpal_thread_current();
-	/* Before the claim and after it the rights are not its own, either. */
-	if (t && READ_ONCE(t->block->callee))
-		rpal_divert(fregs, parent_ip, rseq_with_own_rights);
-	rcu_read_unlock();
-}
-#endif
 
 /* ------------------------------------------------------------------- death */
 

@@ -46,9 +46,6 @@ static struct rpal_hook hooks[] = {
 	DIVERT("account_user_time", rpal_on_account_user_time),
 	DIVERT("force_sig_info_to_task", rpal_on_force_sig_info_to_task),
 	DIVERT("unhandled_signal", rpal_on_unhandled_signal),
-#ifdef CONFIG_RSEQ
-	DIVERT("__rseq_handle_notify_resume", rpal_on_rseq_handle_notify_resume),
-#endif
 };
 
 static DEFINE_MUTEX(hook_mutex);
@@ -167,7 +164,7 @@ static int prepare(struct rpal_hook *hook)
 	if (!addr)
 		return -ENOENT;
 	hook->ops.func = hook->func;
-	hook->ops.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_RECURSION;
+	hook->ops.flags = FTRACE_OPS_FL_PERMANENT;
 	if (hook->diverts)
 		hook->ops.flags |= FTRACE_OPS_FL_IPMODIFY;
 	err = ftrace_set_filter_ip(&hook->ops, addr, 0, 0);

@@ -2,8 +2,8 @@
 /*
  * Hooks: what runs when a kernel function is entered.
  *
- * A callback runs in the context of the hooked function, with preemption off: it
- * must not sleep or allocate, nor take a lock that sleeps with PREEMPT_RT, which
+ * A callback runs in the context of the hooked function; if others trace that, too,
+ * with preemption off: it must not sleep or allocate, nor take a lock that sleeps with PREEMPT_RT, which
  * all do but the raw ones, those of signals and wait queues among them. It may
  * change the arguments, or, where the table in hook.c says so, divert the call
  * to a replacement of the same type, which may do what the function itself
@@ -51,7 +51,6 @@ RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart);
 RPAL_CALLBACK(rpal_on_force_sig_info_to_task);
 RPAL_CALLBACK(rpal_on_unhandled_signal);
 RPAL_CALLBACK(rpal_on_do_exit);
-RPAL_CALLBACK(rpal_on_rseq_handle_notify_resume);
 
 /* account.c */
 RPAL_CALLBACK(rpal_on_account_user_time);

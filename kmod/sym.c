@@ -29,9 +29,6 @@ static const struct {
 	SYM(task_call_func),
 	SYM(task_sched_runtime),
 	SYM(account_user_time),
-#ifdef CONFIG_RSEQ
-	SYM(__rseq_handle_notify_resume),
-#endif
 #ifdef RPAL_NEED_PTI_THUNK
 	SYM(__pti_set_user_pgtbl),
 #endif

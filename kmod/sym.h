@@ -12,7 +12,6 @@
 #include <linux/types.h>
 
 struct kernel_siginfo;
-struct ksignal;
 struct mm_struct;
 struct pt_regs;
 struct task_struct;
@@ -36,8 +35,6 @@ int rpal_k_force_sig_info_to_task(struct kernel_siginfo *info,
 				  struct task_struct *task, int handler);
 void rpal_k_do_exit(long code);
 void rpal_k_wake_up_new_task(struct task_struct *task);
-void rpal_k___rseq_handle_notify_resume(struct ksignal *ksig,
-					struct pt_regs *regs);
 int rpal_k_task_call_func(struct task_struct *task,
 			  int (*func)(struct task_struct *task, void *arg),
 			  void *arg);
@@ -59,7 +56,6 @@ extern unsigned long rpal_addr_ptrace_may_access;
 extern unsigned long rpal_addr_task_call_func;
 extern unsigned long rpal_addr_task_sched_runtime;
 extern unsigned long rpal_addr_account_user_time;
-extern unsigned long rpal_addr___rseq_handle_notify_resume;
 extern unsigned long rpal_addr___pti_set_user_pgtbl;
 
 unsigned long rpal_sym_find(const char *name);

@@ -38,7 +38,6 @@ SYM_DATA(\addr, .quad 0)
 	KTHUNK	task_call_func
 	KTHUNK	task_sched_runtime
 	KTHUNK	account_user_time
-	KTHUNK	__rseq_handle_notify_resume
 
 /* See RPAL_NEED_PTI_THUNK. */
 #if !defined(CONFIG_PARAVIRT_XXL) && \

@@ -1,52 +1,26 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
  * Restartable sequences: librpal takes them from its threads and gives them
- * back, and a thread that takes them again does not die of it when the kernel
- * writes its area in the middle of a call.
+ * back; a registered thread cannot take them again, or the kernel would write
+ * its area in the middle of a call, under rights that close it.
  */
 #include "common.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 
 #include <rpal/rpal.h>
 
-#define PATH	 "/tmp/call-rseq.sock"
-#define STATS	 "/sys/kernel/debug/rpal/stats"
-#define P_SPIN	 1
-#define WAIT_MS	 60000
-#define NR_CALLS 200
-#define SPIN	 1000000
-#define UNREG	 1 /* RSEQ_FLAG_UNREGISTER */
+#define PATH	  "/tmp/call-rseq.sock"
+#define P_NOTHING 1
+#define P_TAKE	  2
+#define WAIT_MS	  60000
+#define UNREG	  1 /* RSEQ_FLAG_UNREGISTER */
 
-static volatile bool done;
-
-static int64_t spin(void *arg, size_t len, const struct rpal_caller *caller, void *ctx)
+static int64_t nothing(void *arg, size_t len, const struct rpal_caller *caller, void *ctx)
 {
-	u64 end = *(u64 *)arg;
-	volatile u64 i;
-
-	(void)len, (void)caller, (void)ctx;
-	for (i = 0; i < end; i++)
-		;
-	return i;
-}
-
-static void init(void)
-{
-	MUST(rpal_init(1, test_have_pkeys() ? 0 : RPAL_INIT_NO_PKEYS, NULL) >= 0);
-}
-
-static int server_role(void)
-{
-	init();
-	MUST(!rpal_export(P_SPIN, spin, NULL));
-	MUST(!rpal_thread_init());
-	MUST(rpal_accept(rpal_listen(PATH), WAIT_MS, NULL) > 0);
-	while (rpal_serve(-1, -1) == -EINTR)
-		;
+	(void)arg, (void)len, (void)caller, (void)ctx;
 	return 0;
 }
 
@@ -64,24 +38,37 @@ static bool has_rseq(void)
 	return (int)area->cpu_id >= 0;
 }
 
-/* Each time another task runs here the kernel writes the area afterwards. */
-static void *disturb(void *arg)
+/* In a procedure: its own thread, a receiver. */
+static int64_t take(void *arg, size_t len, const struct rpal_caller *caller, void *ctx)
 {
-	(void)arg;
-	test_pin(0);
-	while (!done)
-		sched_yield();
-	return NULL;
+	(void)arg, (void)len, (void)caller, (void)ctx;
+	return rseq(0);
+}
+
+static void init(void)
+{
+	MUST(rpal_init(1, test_have_pkeys() ? 0 : RPAL_INIT_NO_PKEYS, NULL) >= 0);
+}
+
+static int server_role(void)
+{
+	init();
+	MUST(!rpal_export(P_NOTHING, nothing, NULL));
+	MUST(!rpal_export(P_TAKE, take, NULL));
+	MUST(!rpal_thread_init());
+	MUST(rpal_accept(rpal_listen(PATH), WAIT_MS, NULL) > 0);
+	while (rpal_serve(-1, -1) == -EINTR)
+		;
+	return 0;
 }
 
 static void taken_and_given_back(int id)
 {
-	u64 n = 1;
 	int64_t r;
 
 	test_begin("librpal takes rseq from a sender and gives it back");
 	CHECK(__rseq_size && has_rseq(), "the C library has registered it");
-	CHECK(!rpal_call(id, P_SPIN, &n, sizeof(n), &r), "%s", rpal_last_error());
+	CHECK(!rpal_call(id, P_NOTHING, NULL, 0, &r), "%s", rpal_last_error());
 	CHECK(!has_rseq(), "still there");
 	CHECK(sched_getcpu() >= 0, "sched_getcpu");
 	CHECK(rpal_sender_exit() == RPAL_SUCCESS, "%s", rpal_last_error());
@@ -89,34 +76,19 @@ static void taken_and_given_back(int id)
 	test_end();
 }
 
-static void kept(int id)
+static void refused(int id)
 {
-	pthread_t thread;
-	u64 n = SPIN;
 	int64_t r;
-	int i, bad = 0;
-	long faults = test_file_value(STATS, "lazy_fault");
 
-	test_begin("a sender that takes it again");
-	MUST(!pthread_create(&thread, NULL, disturb, NULL));
-	test_pin(0);
-	CHECK(!rpal_call(id, P_SPIN, &n, sizeof(n), &r), "%s", rpal_last_error());
-	CHECK(!rseq(0), "register");
-	for (i = 0; i < NR_CALLS; i++) {
-		int err = rpal_call(id, P_SPIN, &n, sizeof(n), &r);
-
-		if (err || r != SPIN)
-			CHECK(bad++ > 5, "call %d: %d, result %lld: %s", i, err, (long long)r,
-			      err ? rpal_last_error() : "");
-	}
-	CHECK(!bad, "%d of %d calls", bad, NR_CALLS);
-	CHECK(has_rseq(), "lost");
-	/* Where the kernel could not write, the fault has ended in a hand-over. */
-	CHECK(test_file_value(STATS, "lazy_fault") == faults, "%ld faults",
-	      test_file_value(STATS, "lazy_fault") - faults);
-	CHECK(!rseq(UNREG), "unregister");
-	done = true;
-	MUST(!pthread_join(thread, NULL));
+	test_begin("a registered thread cannot take it again");
+	CHECK(!rpal_call(id, P_NOTHING, NULL, 0, &r), "%s", rpal_last_error());
+	CHECK(rseq(0) == -EBUSY, "a sender: %d", rseq(0));
+	/* The kernel's own answer to who has none. */
+	CHECK(rseq(UNREG) == -EINVAL, "unregister: %d", rseq(UNREG));
+	CHECK(!rpal_call(id, P_TAKE, NULL, 0, &r), "%s", rpal_last_error());
+	CHECK(r == -EBUSY, "a receiver: %lld", (long long)r);
+	CHECK(!has_rseq(), "it has");
+	CHECK(!rpal_call(id, P_NOTHING, NULL, 0, &r), "%s", rpal_last_error());
 	test_end();
 }
 
@@ -128,7 +100,7 @@ static int client_role(void)
 	id = rpal_connect(PATH, WAIT_MS, NULL);
 	MUST(id > 0);
 	taken_and_given_back(id);
-	kept(id);
+	refused(id);
 	return 0;
 }
 

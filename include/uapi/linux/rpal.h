@@ -395,6 +395,9 @@ struct rpal_block {
  * rseq), -ENOSPC (all blocks of the kind are in use), -EOPNOTSUPP (user shadow
  * stack, AMX permission, syscall user dispatch in use, 32-bit task), -ENOMEM.
  *
+ * A registered thread can neither take rseq again nor change syscall user
+ * dispatch: rseq() and prctl(PR_SET_SYSCALL_USER_DISPATCH) fail with -EBUSY.
+ *
  * RPAL_IOC_THREAD_EXIT ends it; -ENXIO if there is none, -EBUSY in a call (while
  * callee in its block is not 0).
  */
