@@ -2,12 +2,12 @@
 /*
  * Hooks: what runs when a kernel function is entered.
  *
- * A callback runs in the context of the hooked function; if others trace that, too,
- * with preemption off: it must not sleep or allocate, nor take a lock that sleeps with PREEMPT_RT, which
- * all do but the raw ones, those of signals and wait queues among them. It may
- * change the arguments, or, where the table in hook.c says so, divert the call
- * to a replacement of the same type, which may do what the function itself
- * may. Every callback returns at once for tasks that are not ours.
+ * A callback runs in the context of the hooked function; with preemption off, if
+ * others trace that, too. So it must not sleep or allocate, nor take a lock that
+ * sleeps with PREEMPT_RT, which all do but the raw ones, those of signals and wait
+ * queues among them. It may change the arguments, or, where the table in hook.c says
+ * so, divert the call to a replacement of the same type, which may do what the
+ * function itself may. Every callback returns at once for tasks that are not ours.
  */
 #ifndef RPAL_HOOK_H
 #define RPAL_HOOK_H
