@@ -147,7 +147,7 @@ $(B)/obj/%.S.o: %.S
 # A rule of the tree's own may add to LDLIBS of one program, or to its objects:
 #	build/tests/guest/foo: build/lib/rpal-placed.o
 -include $(wildcard lib/rules.mk tools/rules.mk examples/rules.mk tests/rules.mk \
-	tests/unit/rules.mk tests/guest/rules.mk)
+	tests/unit/rules.mk tests/guest/rules.mk tests/bench/rules.mk)
 
 $(B)/tools/rpal: $(TOOL_OBJ) $(LIB_DEP)
 	@mkdir -p $(@D)

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * native [PREFIX]: what calls and messages cost on this very CPU, without the
+ * module, beside what the kernel offers. A table; with PREFIX also PREFIX.json and
+ * columns for plotting.
+ */
+#include <stdio.h>
+#include <sys/auxv.h>
+
+#include "bench.h"
+#include "timer.h"
+
+#define HWCAP2_FSGSBASE_ (1 << 1)
+
+static int write_all(const char *prefix)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s.json", prefix);
+	return report_write(path) || report_columns(prefix);
+}
+
+int main(int argc, char **argv)
+{
+	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_)) {
+		fprintf(stderr, "programs cannot use FSGSBASE here: the trampolines need it\n");
+		return 1;
+	}
+	machine_pin(ONE_CPU, 0);
+	timer_init();
+	figures_init();
+	machine_in_child(floor_measure);
+	calls_measure();
+	messages_measure();
+	kernel_measure();
+	table_print();
+	return argc > 1 && write_all(argv[1]);
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Messages of 32 bytes between two event loops: rpal_write_ptrs() until the
+ * peer's rpal_epoll_wait() has returned, and there and back.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "peer.h"
+#include "timer.h"
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#define PR_SYS_DISPATCH_ON	     1
+#endif
+
+enum { CLIENT = 1, SERVER };
+
+#define WORDS	(SMALL / 8)
+#define SAMPLES 40000
+#define LOOKED	10000
+
+struct entered *entered;
+
+/* Both see these: what one writes is in nobody's slot. */
+static uint64_t arrived;
+
+/* One per process: its end of the connection. */
+struct end {
+	int epoll;
+	int sock;
+	uint64_t handle;
+};
+
+static void connect_end(struct end *e, int peer)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRPALIN };
+
+	peer_init(true);
+	e->sock = peer_setup.sock[me->id];
+	e->epoll = epoll_create1(EPOLL_CLOEXEC);
+	MUST(e->epoll >= 0);
+	MUST(!me->lib->epoll_ctl(e->epoll, EPOLL_CTL_ADD, e->sock, &event));
+	e->handle = (uint64_t)peer << 32 | e->sock;
+}
+
+static void find_peer(struct end *e)
+{
+	if (!me->lib->fdmap(e->handle, &e->handle, 10000))
+		return;
+	fprintf(stderr, "peer %u: %s\n", me->id, me->lib->last_error());
+	_exit(1);
+}
+
+static int one_event(const struct end *e, struct epoll_event *event)
+{
+	int n;
+
+	do
+		n = me->lib->epoll_wait(e->epoll, event, 1, -1);
+	while (n != 1);
+	return n;
+}
+
+/* ------------------------------------------------------------------- server */
+
+static void server(void)
+{
+	int64_t words[WORDS];
+	struct epoll_event event;
+	bool found = false;
+	struct end e;
+
+	connect_end(&e, CLIENT);
+	for (;;) {
+		one_event(&e, &event);
+		arrived = timer_end();
+		if (me->lib->read_ptrs(e.sock, words, WORDS) != WORDS)
+			continue;
+		if (!words[1])
+			continue;
+		/* An answer is wanted. The first message says that the client is there. */
+		if (!found)
+			find_peer(&e);
+		found = true;
+		words[3] = words[0] + 1;
+		MUST(me->lib->write_ptrs(CLIENT, e.handle, words, WORDS) == WORDS);
+	}
+}
+
+/* ------------------------------------------------------------------- client */
+
+static uint64_t one_way(void *arg, unsigned int batch)
+{
+	int64_t words[WORDS] = { 4711 };
+	const struct end *e = arg;
+	uint64_t begin;
+
+	(void)batch;
+	begin = timer_begin();
+	MUST(me->lib->write_ptrs(SERVER, e->handle, words, WORDS) == WORDS);
+	MUST(arrived > begin);
+	return arrived - begin;
+}
+
+static bool round_trip_of(const struct end *e, int64_t number)
+{
+	int64_t words[WORDS] = { number, 1 };
+	struct epoll_event event;
+
+	if (me->lib->write_ptrs(SERVER, e->handle, words, WORDS) != WORDS)
+		return false;
+	one_event(e, &event);
+	return me->lib->read_ptrs(e->sock, words, WORDS) == WORDS && words[3] == number + 1;
+}
+
+static uint64_t round_trip(void *arg, unsigned int batch)
+{
+	uint64_t begin = timer_begin();
+	bool ok = true;
+
+	while (batch--)
+		ok = round_trip_of(arg, 4711 + batch) && ok;
+	begin = timer_end() - begin;
+	MUST(ok);
+	return begin;
+}
+
+/* ------------------------------------------- are there system calls in it? */
+
+static volatile char selector;
+static volatile unsigned int refused;
+
+/* This one is made after all, and those that follow. */
+static void on_sigsys(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	(void)sig, (void)info;
+	selector = 0;
+	refused++;
+	uc->uc_mcontext.gregs[REG_RIP] -= 2;
+}
+
+/*
+ * With syscall user dispatch the kernel refuses each system call of this task,
+ * whosever code it runs. Looked at apart from all that is timed.
+ */
+static void count_system_calls(const struct end *e)
+{
+	struct sigaction sa = { .sa_sigaction = on_sigsys, .sa_flags = SA_SIGINFO };
+	unsigned int i;
+
+	MUST(!sigaction(SIGSYS, &sa, NULL));
+	if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector)) {
+		printf("system calls are not counted: no syscall user dispatch here\n");
+		return;
+	}
+	/* It does see them. */
+	selector = 1;
+	syscall(SYS_getppid);
+	MUST(refused == 1 && !selector);
+	refused = 0;
+	for (i = 0; i < LOOKED; i++) {
+		selector = 1;
+		round_trip_of(e, i);
+		selector = 0;
+	}
+	entered->messages = LOOKED;
+	entered->entered = refused;
+}
+
+static void measure(const char *name, unsigned int batch,
+		    uint64_t (*once)(void *arg, unsigned int batch), struct end *e)
+{
+	const struct job job = {
+		.name = name,
+		.kind = KIND_RPAL,
+		.place = ONE_CPU,
+		.size = SMALL,
+		.batch = batch,
+		.samples = SAMPLES / batch,
+		.once = once,
+		.arg = e,
+	};
+
+	figures_measure(&job);
+}
+
+static void client(void)
+{
+	struct end e;
+
+	connect_end(&e, SERVER);
+	find_peer(&e);
+	MUST(round_trip_of(&e, 0));
+	/* Now the server waits, and is called. */
+	usleep(10000);
+	measure("message, one way", 1, one_way, &e);
+	measure("message, round trip", 1, round_trip, &e);
+	measure("message, round trips in a row", 16, round_trip, &e);
+	count_system_calls(&e);
+}
+
+static void session(void)
+{
+	MUST(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, &peer_setup.sock[CLIENT]));
+	peers_run(2, (void (*const[])(void)){ client, server });
+}
+
+void messages_measure(void)
+{
+	entered = mmap(NULL, sizeof(*entered), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	MUST(entered != MAP_FAILED);
+	machine_in_child(session);
+}
