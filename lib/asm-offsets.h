@@ -54,6 +54,8 @@
 #define I_FLAGS		44
 #define I_WAIT		48
 #define I_WAIT_FLAGS	52
+#define I_RUN		72
+#define I_BLOCK		80
 
 /* States, commands, and what the call trampolines answer themselves. */
 #define S_WAIT		1

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Direct calls: exporting, serving, calling. */
 #include <limits.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -91,34 +92,43 @@ static bool wait_ended(int64_t ret)
 	       ret == -EPROTO;
 }
 
+/* For the trampolines. */
+static struct tramp_ret run(struct tramp_in *in)
+{
+	struct rpal_thr *thr = (void *)((char *)in - offsetof(struct rpal_thr, in));
+	struct tramp_ret r;
+
+	r.status = rpal_dispatch(thr, &r.result);
+	return r;
+}
+
 /* Wait and answer until something else than a call comes. */
 static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 {
 	const struct tramp *tr = rpal_state.tramp;
 	struct tramp_in *in = &thr->in;
-	int64_t status = 0, result = 0, ret, failed = 0;
-	bool replied = false;
+	struct tramp_ret r;
+	int64_t ret, failed;
 
 	*in = (struct tramp_in){
 		.dev = rpal_state.fd,
 		.wait = { .size = sizeof(in->wait), .fd = fd, .timeout_ns = timeout_ns },
+		.run = run,
+		.block = thr->block,
 	};
-	ret = tr->wait(thr->block, in);
-	for (;;) {
-		while (!ret) {
-			status = rpal_dispatch(thr, &result);
-			ret = tr->reply(thr->block, in, status, result);
-			replied = true;
-		}
-		if (wait_ended(ret) || !replied || failed)
-			break;
-		/* The file was closed meanwhile, say. A caller may wait for its answer. */
-		failed = ret;
-		in->wait.fd = -1;
-		in->wait.timeout_ns = 0;
-		ret = tr->reply(thr->block, in, status, result);
+	ret = tr->serve(thr->block, in);
+	if (wait_ended(ret) || !(in->wait.flags & RPAL_WAIT_REPLY))
+		return ret;
+	/* The file was closed meanwhile, say. A caller may wait for its answer. */
+	failed = ret;
+	in->wait.fd = -1;
+	in->wait.timeout_ns = 0;
+	ret = tr->reply(thr->block, in, thr->block->status, thr->block->result);
+	while (!ret) {
+		r = run(in);
+		ret = tr->reply(thr->block, in, r.status, r.result);
 	}
-	return failed ? failed : ret;
+	return failed;
 }
 
 static int epoll_add(int ep, int fd)

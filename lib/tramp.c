@@ -54,6 +54,8 @@ SAME(tramp_in, dev, I_DEV);
 SAME(tramp_in, flags, I_FLAGS);
 SAME(tramp_in, wait, I_WAIT);
 SAME(tramp_in, wait.flags, I_WAIT_FLAGS);
+SAME(tramp_in, run, I_RUN);
+SAME(tramp_in, block, I_BLOCK);
 
 _Static_assert(RPAL_ST_WAIT == S_WAIT && RPAL_ST_DEAD == S_DEAD, "states");
 _Static_assert(RPAL_ST_MASK == S_MASK && RPAL_ST_PENDING == S_PENDING, "states");
@@ -73,6 +75,7 @@ HIDDEN struct tramp_ret rpal_##set##_scan(struct rpal_block *,		\
 HIDDEN int64_t rpal_##set##_wait(struct rpal_block *, struct tramp_in *); \
 HIDDEN int64_t rpal_##set##_reply(struct rpal_block *, struct tramp_in *, \
 				  int64_t, int64_t);			\
+HIDDEN int64_t rpal_##set##_serve(struct rpal_block *, struct tramp_in *); \
 HIDDEN int64_t rpal_##set##_guard(struct rpal_block *,			\
 				  int64_t (*)(void *), void *, uint32_t); \
 HIDDEN extern const char rpal_##set##_open_start[], rpal_##set##_open_end[], \
@@ -85,6 +88,7 @@ const struct tramp rpal_tramp_##set = {					\
 	.scan = rpal_##set##_scan,					\
 	.wait = rpal_##set##_wait,					\
 	.reply = rpal_##set##_reply,					\
+	.serve = rpal_##set##_serve,					\
 	.guard = rpal_##set##_guard,					\
 	.ranges = {							\
 		.open_start = (uintptr_t)rpal_##set##_open_start,	\

@@ -15,6 +15,12 @@
 #define TRAMP_FLAGS(what) ((uint8_t)((what) >> 32))
 #define TRAMP_DEPTH(what) ((uint8_t)((what) >> 40))
 
+/* Returned in two registers. */
+struct tramp_ret {
+	int64_t status;
+	int64_t result;
+};
+
 /**
  * struct tramp_call - a call to be made, or a search for a receiver
  * @block:	the receiver's block; of a search: the first receiver's
@@ -51,6 +57,8 @@ struct tramp_call {
  * @flags:	RPAL_WAIT_*, passed whenever it waits. Answered in user mode, it is
  *		still in the wait in which it was called, with the flags of that
  * @wait:	argument of RPAL_IOC_WAIT
+ * @run:	for serve: runs a call
+ * @block:	for serve: the receiver's own block
  */
 struct tramp_in {
 	uint64_t arg;
@@ -62,12 +70,8 @@ struct tramp_in {
 	int32_t dev;
 	uint32_t flags;
 	struct rpal_wait wait;
-};
-
-/* Returned in two registers. */
-struct tramp_ret {
-	int64_t status;
-	int64_t result;
+	struct tramp_ret (*run)(struct tramp_in *in);
+	struct rpal_block *block;
 };
 
 /**
@@ -79,6 +83,9 @@ struct tramp_ret {
  *		-EAGAIN, -EPIPE, -EBUSY, -T_NONE, -T_ABSENT
  * @wait:	wait to be called. 0: called, tramp_in filled in; else why not
  * @reply:	answer a call, then as @wait
+ * @serve:	wait, and run and answer all calls. Why it has ended; if the wait that
+ *		was to follow an answer has not begun, that one has RPAL_WAIT_REPLY
+ *		in its flags, and the block has status and result
  * @guard:	run a function, with rights, that may touch memory of peers. What it
  *		returns; -EFAULT if that memory is not there; -EBUSY
  * @ranges:	addresses for the kernel
@@ -89,6 +96,7 @@ struct tramp {
 	int64_t (*wait)(struct rpal_block *own, struct tramp_in *in);
 	int64_t (*reply)(struct rpal_block *own, struct tramp_in *in, int64_t status,
 			 int64_t result);
+	int64_t (*serve)(struct rpal_block *own, struct tramp_in *in);
 	int64_t (*guard)(struct rpal_block *own, int64_t (*fn)(void *arg), void *arg,
 			 uint32_t pkru);
 	struct rpal_ranges ranges;

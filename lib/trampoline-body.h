@@ -321,6 +321,15 @@ F(scan):
 	.cfi_endproc
 	.size	F(scan), . - F(scan)
 
+/* A receiver is called: %rbx is what was given to the wait. */
+.macro F(note_call)
+	mov	%rdi, I_ARG(%rbx)
+	mov	%rsi, I_LEN(%rbx)
+	mov	%r8, I_WHAT(%rbx)
+	mov	%r9, I_CALLER(%rbx)
+	mov	%edx, I_RET_PKRU(%rbx)
+.endm
+
 /*
  * int64_t wait(struct rpal_block *own, struct tramp_in *in)
  *
@@ -339,6 +348,7 @@ F(wait):
 	.cfi_offset %rbx, -16
 	mov	%rsi, %rbx
 	F(save) F(called)
+F(first_sleep):
 	F(save_pkru)
 	mov	%eax, I_PKRU(%rbx)
 	mov	I_FLAGS(%rbx), %eax
@@ -359,11 +369,7 @@ F(wait_ip):
 
 	.cfi_restore_state
 F(called):
-	mov	%rdi, I_ARG(%rbx)
-	mov	%rsi, I_LEN(%rbx)
-	mov	%r8, I_WHAT(%rbx)
-	mov	%r9, I_CALLER(%rbx)
-	mov	%edx, I_RET_PKRU(%rbx)
+	F(note_call)
 	xor	%eax, %eax
 	pop	%rbx
 	.cfi_def_cfa_offset 8
@@ -371,6 +377,47 @@ F(called):
 	ret
 	.cfi_endproc
 	.size	F(wait), . - F(wait)
+
+/*
+ * int64_t serve(struct rpal_block *own, struct tramp_in *in)
+ *
+ * As wait, with the same frame, but calls do not come back from it: they are run
+ * and answered here. In a wait that returns for each call, that return and the
+ * one at the caller's end are each taken for the other by the CPU.
+ */
+	.p2align 6
+	.globl	F(serve)
+	.hidden	F(serve)
+	.type	F(serve), @function
+F(serve):
+	.cfi_startproc
+	push	%rbx
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbx, -16
+	mov	%rsi, %rbx
+	F(save) F(serving)
+	jmp	F(first_sleep)
+F(serving):
+	F(note_call)
+	mov	%rbx, %rdi
+	call	*I_RUN(%rbx)
+	mov	I_BLOCK(%rbx), %rdi
+	mov	%rax, %r8
+	mov	%rdx, %r9
+	/*
+	 * The callee-saved registers are what they were at F(serving), so the
+	 * block still has them, unless a call of the procedure has used it.
+	 */
+	lea	F(serving)(%rip), %rax
+	cmp	%rax, B_IP(%rdi)
+	jne	1f
+	stmxcsr	B_MXCSR(%rdi)
+	fnstcw	B_FCW(%rdi)
+	jmp	F(answer)
+1:	F(save) F(serving)
+	jmp	F(answer)
+	.cfi_endproc
+	.size	F(serve), . - F(serve)
 
 /*
  * int64_t reply(struct rpal_block *own, struct tramp_in *in, int64_t status,
@@ -392,6 +439,7 @@ F(reply):
 	mov	%rdx, %r8
 	mov	%rcx, %r9
 	F(save) F(called)
+F(answer):
 	/* Not what RDPKRU says now: that is for this one call. */
 	mov	I_PKRU(%rbx), %eax
 	mov	%eax, B_PKRU(%rdi)
