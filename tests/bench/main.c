@@ -2,9 +2,10 @@
 /*
  * native [PREFIX]: what calls and messages cost on this very CPU, without the
  * module, beside what the kernel offers. A table; with PREFIX also PREFIX.json and
- * columns for plotting.
+ * columns for plotting. With -r only the library's part, and the table.
  */
 #include <stdio.h>
+#include <string.h>
 #include <sys/auxv.h>
 
 #include "bench.h"
@@ -22,6 +23,8 @@ static int write_all(const char *prefix)
 
 int main(int argc, char **argv)
 {
+	bool only_rpal = argc > 1 && !strcmp(argv[1], "-r");
+
 	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_)) {
 		fprintf(stderr, "programs cannot use FSGSBASE here: the trampolines need it\n");
 		return 1;
@@ -32,7 +35,8 @@ int main(int argc, char **argv)
 	machine_in_child(floor_measure);
 	calls_measure();
 	messages_measure();
-	kernel_measure();
+	if (!only_rpal)
+		kernel_measure();
 	table_print();
-	return argc > 1 && write_all(argv[1]);
+	return !only_rpal && argc > 1 && write_all(argv[1]);
 }

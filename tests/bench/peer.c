@@ -94,7 +94,7 @@ static void start(struct peer *p)
 	pthread_attr_t attr;
 
 	MUST(!pthread_attr_init(&attr));
-	MUST(!pthread_attr_setstack(&attr, p->base, STACK_SIZE));
+	MUST(!pthread_attr_setstack(&attr, p->base, STACK_SIZE - p->id * 1088));
 	MUST(!pthread_create(&p->thread, &attr, thread, p));
 	pthread_attr_destroy(&attr);
 	while (!p->first && !__atomic_load_n(&p->ready, __ATOMIC_ACQUIRE))

@@ -57,5 +57,6 @@ void table_print(void)
 	       "batch", "median", "p99", "p99.9", "min", "median ns", "/ floor", "/ kernel");
 	while ((f = figures_next(&i)))
 		print_line(f);
-	print_targets();
+	if (figures_best_kernel(ONE_CPU))
+		print_targets();
 }
