@@ -62,27 +62,28 @@ EXPORT int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx)
 }
 
 /* Runs on the caller's task; so no system call here. */
-int64_t rpal_dispatch(struct rpal_thr *thr, int64_t *result)
+struct tramp_ret rpal_dispatch(struct tramp_in *in)
 {
-	const struct tramp_in *in = &thr->in;
+	struct rpal_thr *thr = (void *)((char *)in - offsetof(struct rpal_thr, in));
+	struct tramp_ret none = { .status = -ENOENT };
 	struct rpal_caller caller;
 	rpal_procedure_fn fn;
 	uint32_t number = TRAMP_PROC(in->what);
+	int64_t result;
 
-	*result = 0;
 	if (unlikely(number >= RPAL_MAX_PROCEDURES))
-		return -ENOENT;
+		return none;
 	fn = __atomic_load_n(&procedures[number].fn, __ATOMIC_ACQUIRE);
 	if (unlikely(!fn))
-		return -ENOENT;
+		return none;
 	caller.service_id = RPAL_TID_SERVICE(in->caller >> 32);
 	caller.thread = RPAL_TID_INDEX(in->caller >> 32);
 	caller.flags = TRAMP_FLAGS(in->what);
 	caller.depth = TRAMP_DEPTH(in->what);
 	thr->depth = caller.depth;
-	*result = fn((void *)(uintptr_t)in->arg, in->len, &caller, procedures[number].ctx);
+	result = fn((void *)(uintptr_t)in->arg, in->len, &caller, procedures[number].ctx);
 	thr->depth = 0;
-	return 0;
+	return (struct tramp_ret){ .result = result };
 }
 
 /* Did the wait begin, and end for a reason of its own? */
@@ -90,16 +91,6 @@ static bool wait_ended(int64_t ret)
 {
 	return ret == -EINTR || ret == RPAL_WAITED_EVENT || ret == RPAL_WAITED_TIMEOUT ||
 	       ret == -EPROTO;
-}
-
-/* For the trampolines. */
-static struct tramp_ret run(struct tramp_in *in)
-{
-	struct rpal_thr *thr = (void *)((char *)in - offsetof(struct rpal_thr, in));
-	struct tramp_ret r;
-
-	r.status = rpal_dispatch(thr, &r.result);
-	return r;
 }
 
 /* Wait and answer until something else than a call comes. */
@@ -113,7 +104,7 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 	*in = (struct tramp_in){
 		.dev = rpal_state.fd,
 		.wait = { .size = sizeof(in->wait), .fd = fd, .timeout_ns = timeout_ns },
-		.run = run,
+		.run = rpal_dispatch,
 		.block = thr->block,
 	};
 	ret = tr->serve(thr->block, in);
@@ -125,7 +116,7 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 	in->wait.timeout_ns = 0;
 	ret = tr->reply(thr->block, in, thr->block->status, thr->block->result);
 	while (!ret) {
-		r = run(in);
+		r = rpal_dispatch(in);
 		ret = tr->reply(thr->block, in, r.status, r.result);
 	}
 	return failed;
@@ -236,7 +227,8 @@ static bool reachable(int peer, const void *arg, size_t len)
 	       (slot == rpal_state.slot || slot == (unsigned int)peer);
 }
 
-static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len, unsigned int flags)
+static inline int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len,
+			     unsigned int flags)
 {
 	if (unlikely(flags & ~CALL_FLAGS ||
 		     (flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE)))
@@ -422,60 +414,60 @@ static int call_failed(int ret, int id, uint32_t procedure)
 	return rpal_failf(-EPROTO, "service %d has answered nonsense (%d)", id, ret);
 }
 
-/* Call until a receiver has answered or it is clear that none will. */
-static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsigned int flags,
-		bool timed, struct tramp_call *c, int64_t *result)
-{
-	uint8_t *hint = &thr->hint[id];
-	struct tramp_ret r;
-	int64_t since = 0;
-	int ret;
-
-	if (unlikely(*hint >= link->nr))
-		*hint %= link->nr;
-	for (;;) {
-		aim(c, link, id, *hint);
-		r = rpal_state.tramp->call(thr->block, c);
-		if (unlikely(r.status == RPAL_CALL_LAZY))
-			r = await_reply(timed);
-		if (likely(!r.status)) {
-			*result = r.result;
-			return 0;
-		}
-		if (r.status != -EAGAIN && r.status != -T_MISS)
-			break;
-		if (timed && is_over(thr)) {
-			r.status = -ETIMEDOUT;
-			break;
-		}
-		if (r.status == -EAGAIN)
-			continue; /* stopped before it began */
-		do
-			ret = scan(thr, link, id, hint);
-		while (ret == -EAGAIN);
-		if (ret == -T_NONE || ret == -T_ABSENT)
-			ret = none_free(id, link->key, flags, ret == -T_ABSENT,
-					time_left(thr, timed), &since);
-		if (ret) {
-			r.status = ret;
-			break;
-		}
-	}
-	/* Let the next call know what this one has found out. */
-	if (r.status == -EPIPE)
-		rpal_link_check(id, link->key);
-	return r.status;
-}
-
-/* A deadline that has passed long ago: what rpal_call_cancel() writes. */
-#define CANCELLED 1
-
 /* How a call differs from another one. */
 struct how {
 	uint32_t procedure;
 	unsigned int flags;
 	bool timed; /* its deadline is in the block */
 };
+
+/*
+ * The first attempt has not brought the answer: go on until a receiver has answered
+ * or it is clear that none will.
+ */
+static __attribute__((noinline)) int call_on(struct rpal_thr *thr, const struct rpal_link *link,
+					     int id, const struct how *how, struct tramp_call *c,
+					     struct tramp_ret *r)
+{
+	uint8_t *hint = &thr->hint[id];
+	int64_t since = 0;
+	int ret = 0;
+
+	for (;;) {
+		if (r->status == RPAL_CALL_LAZY)
+			*r = await_reply(how->timed);
+		if (!r->status)
+			return 0;
+		if (r->status != -EAGAIN && r->status != -T_MISS)
+			break;
+		if (how->timed && is_over(thr)) {
+			r->status = -ETIMEDOUT;
+			break;
+		}
+		/* -EAGAIN: stopped before it began. */
+		if (r->status == -T_MISS) {
+			do
+				ret = scan(thr, link, id, hint);
+			while (ret == -EAGAIN);
+			if (ret == -T_NONE || ret == -T_ABSENT)
+				ret = none_free(id, link->key, how->flags, ret == -T_ABSENT,
+						time_left(thr, how->timed), &since);
+			if (ret) {
+				r->status = ret;
+				break;
+			}
+		}
+		aim(c, link, id, *hint);
+		*r = rpal_state.tramp->call(thr->block, c);
+	}
+	/* Let the next call know what this one has found out. */
+	if (r->status == -EPIPE)
+		rpal_link_check(id, link->key);
+	return r->status;
+}
+
+/* A deadline that has passed long ago: what rpal_call_cancel() writes. */
+#define CANCELLED 1
 
 static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr, int id,
 							   const struct how *how, void *arg,
@@ -484,7 +476,8 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 	unsigned int flags = how->flags;
 	struct rpal_link link;
 	struct tramp_call c;
-	int64_t res = 0;
+	struct tramp_ret r;
+	uint8_t *hint;
 	uint32_t saved;
 	int ret;
 
@@ -507,16 +500,24 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 						    c.pkru;
 	/* A signal handler's call, in the middle of a message's, is not like that one. */
 	saved = thr->block->flags;
-	thr->block->flags = 0;
-	ret = call(thr, &link, id, flags, how->timed, &c, &res);
-	thr->block->flags = saved;
+	if (unlikely(saved))
+		thr->block->flags = 0;
+	hint = &thr->hint[id];
+	if (unlikely(*hint >= link.nr))
+		*hint %= link.nr;
+	aim(&c, &link, id, *hint);
+	r = rpal_state.tramp->call(thr->block, &c);
+	if (unlikely(r.status))
+		ret = call_on(thr, &link, id, how, &c, &r);
+	if (unlikely(saved))
+		thr->block->flags = saved;
 	if (unlikely(ret)) {
 		if (ret == -ETIMEDOUT && thr->block->deadline == CANCELLED)
 			ret = -ECANCELED;
 		return call_failed(ret, id, how->procedure);
 	}
 	if (result)
-		*result = res;
+		*result = r.result;
 	return 0;
 }
 
@@ -530,7 +531,9 @@ EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t
 
 EXPORT int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result)
 {
-	return rpal_call_flags(service_id, procedure, arg, len, result, 0);
+	const struct how how = { .procedure = procedure };
+
+	return call_with(rpal_thr_self(), service_id, &how, arg, len, result);
 }
 
 /* --------------------------------------------------------------- deadlines */

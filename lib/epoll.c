@@ -146,7 +146,8 @@ static bool was_parked(int64_t ret)
  */
 static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
 {
-	int64_t ret, status = 0, result = 0;
+	struct tramp_ret r;
+	int64_t ret;
 
 	if (thr->open) {
 		thr->open = false;
@@ -159,11 +160,11 @@ static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
 		ret = rpal_state.tramp->wait(thr->block, &thr->in);
 	}
 	while (!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE) {
-		status = rpal_dispatch(thr, &result);
-		ret = answer(thr, fd, until, status, result);
+		r = rpal_dispatch(&thr->in);
+		ret = answer(thr, fd, until, r.status, r.result);
 		/* The descriptor is gone, say: who has called is not to wait for that. */
 		if (ret && !was_parked(ret))
-			answer(thr, -1, 0, status, result);
+			answer(thr, -1, 0, r.status, r.result);
 	}
 	if (ret) {
 		thr->parked_fd = -2;

@@ -6,8 +6,8 @@
 #include "internal.h"
 
 /* A constant sentence needs no formatting: refusals can be frequent. */
-TLS const char *sentence = "";
-TLS char buffer[320];
+static TLS const char *sentence = "";
+static TLS char buffer[320];
 
 int rpal_fail(int ret, const char *text)
 {

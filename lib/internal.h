@@ -17,9 +17,15 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 /* These variables are read on each call: no function call to find them. */
-#define TLS static __thread __attribute__((tls_model("initial-exec")))
+#define TLS __thread __attribute__((tls_model("initial-exec")))
 
 #define RPAL_DEVICE "/dev/rpal"
+
+/*
+ * Nothing below is seen outside of the library, and the compiler is to know: then
+ * it need not look up where a variable is.
+ */
+#pragma GCC visibility push(hidden)
 
 /* In place of a procedure's number: a message has come, look for it. */
 #define RPAL_MESSAGE 0xffffffffU
@@ -137,8 +143,20 @@ struct rpal_thr {
 	struct event_set *waits_on;
 };
 
+/* The calling thread, registered or not. */
+extern TLS struct rpal_thr *rpal_self;
+
 /* The calling thread if it is registered, else NULL. Cheap. */
-struct rpal_thr *rpal_thr_self(void);
+static inline struct rpal_thr *rpal_thr_self(void)
+{
+	struct rpal_thr *thr = rpal_self;
+
+	if (likely(thr && thr->block &&
+		   thr->epoch == __atomic_load_n(&rpal_state.epoch, __ATOMIC_RELAXED) && rpal_up()))
+		return thr;
+	return NULL;
+}
+
 /* The block of one of the own threads, NULL if there is none. */
 struct rpal_block *rpal_thr_block(int index);
 /* What the library keeps in the user words of a block. */
@@ -166,8 +184,51 @@ struct rpal_link {
 	uint32_t pkey;
 };
 
+enum { LINK_NONE, LINK_ASKED, LINK_LINKED, LINK_GONE };
+
+/**
+ * struct rpal_link_entry - what is known of a service that was asked for
+ * @seq:	odd while the rest changes
+ * @state:	one of the above
+ * @link:	for calls; only the key is valid before LINK_LINKED
+ */
+struct rpal_link_entry {
+	unsigned int seq;
+	unsigned int state;
+	struct rpal_link link;
+};
+
+extern struct rpal_link_entry rpal_links[MAX_ID + 1];
+
+/* What is known of a service, and in which state it is. */
+static inline unsigned int rpal_link_read(int id, struct rpal_link *link)
+{
+	const struct rpal_link_entry *e = &rpal_links[id];
+	unsigned int seq, state;
+
+	do {
+		do
+			seq = __atomic_load_n(&e->seq, __ATOMIC_ACQUIRE);
+		while (unlikely(seq & 1));
+		state = e->state;
+		*link = e->link;
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	} while (unlikely(__atomic_load_n(&e->seq, __ATOMIC_RELAXED) != seq));
+	return state;
+}
+
+/* If it is not linked as far as is known: look again, and say why not. */
+int rpal_link_get_slowly(int id, struct rpal_link *link);
+
 /* 0, -ESRCH, -ENOTCONN or -EPIPE. */
-int rpal_link_get(int id, struct rpal_link *link);
+static inline int rpal_link_get(int id, struct rpal_link *link)
+{
+	if (likely(rpal_up() && id >= 1 && id <= MAX_ID &&
+		   rpal_link_read(id, link) == LINK_LINKED))
+		return 0;
+	return rpal_link_get_slowly(id, link);
+}
+
 /* Look again after a call has failed: 0 if still linked, or -EPIPE. */
 int rpal_link_check(int id, uint64_t key);
 /* The id of a linked service, -ENOTCONN, or -ENOENT if nobody asks for it. */
@@ -177,16 +238,38 @@ void rpal_link_reset(void);
 
 /* --- pkru.c */
 
+/* Two bits of PKRU for each key. */
+#define PKRU_NO_ACCESS	     1U
+#define PKRU_NO_WRITE	     2U
+#define PKRU_BITS(bits, key) ((uint32_t)(bits) << 2 * (key))
+/* Everything closed but key 0, as at the start of each thread. */
+#define PKRU_ALL_CLOSED 0x55555554U
+
+static inline uint32_t rpal_pkru_with(uint32_t pkru, uint32_t key, uint32_t bits)
+{
+	return (pkru & ~PKRU_BITS(PKRU_NO_ACCESS | PKRU_NO_WRITE, key)) | PKRU_BITS(bits, key);
+}
+
 /* Rights with which only memory of @callee, and of @own as granted, is open. */
-uint32_t rpal_pkru_for(uint32_t own, uint32_t callee, unsigned int flags);
+static inline uint32_t rpal_pkru_for(uint32_t own, uint32_t callee, unsigned int flags)
+{
+	uint32_t pkru = rpal_pkru_with(PKRU_ALL_CLOSED, callee, 0);
+
+	if (flags & RPAL_CALL_GRANT_WRITE)
+		return rpal_pkru_with(pkru, own, 0);
+	if (flags & RPAL_CALL_GRANT_NONE)
+		return pkru;
+	return rpal_pkru_with(pkru, own, PKRU_NO_WRITE);
+}
+
 /* PKRU itself. */
 uint32_t rpal_pkru_read(void);
 void rpal_pkru_write(uint32_t pkru);
 
 /* --- call.c */
 
-/* Run the procedure that thr->in asks for. 0 or the status of the call. */
-int64_t rpal_dispatch(struct rpal_thr *thr, int64_t *result);
+/* Run the procedure that is asked for in a thread's in. Status and result of the call. */
+struct tramp_ret rpal_dispatch(struct tramp_in *in);
 /* Call one receiver without waiting for its answer; status as of tramp.call. */
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			unsigned int index);
@@ -199,5 +282,7 @@ int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void 
 void rpal_epoll_forget(struct rpal_thr *thr);
 
 void rpal_call_reset(void);
+
+#pragma GCC visibility pop
 
 #endif /* _RPAL_INTERNAL_H */

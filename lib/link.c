@@ -12,21 +12,7 @@
 
 #include "internal.h"
 
-enum { NONE, ASKED, LINKED, GONE };
-
-/**
- * struct entry - what is known of a service that was asked for
- * @seq:	odd while the rest changes
- * @state:	one of the above
- * @link:	for calls; only the key is valid before LINKED
- */
-struct entry {
-	unsigned int seq;
-	unsigned int state;
-	struct rpal_link link;
-};
-
-static struct entry entries[MAX_ID + 1];
+struct rpal_link_entry rpal_links[MAX_ID + 1];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /*
@@ -51,7 +37,7 @@ static void unlock(const sigset_t *old)
 /* Lock held. Readers spin meanwhile, so there is no system call in between. */
 static void set(int id, unsigned int state, const struct rpal_link *link)
 {
-	struct entry *e = &entries[id];
+	struct rpal_link_entry *e = &rpal_links[id];
 
 	__atomic_store_n(&e->seq, e->seq + 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);
@@ -61,28 +47,12 @@ static void set(int id, unsigned int state, const struct rpal_link *link)
 	__atomic_store_n(&e->seq, e->seq + 1, __ATOMIC_RELEASE);
 }
 
-static unsigned int get(int id, struct rpal_link *link)
-{
-	const struct entry *e = &entries[id];
-	unsigned int seq, state;
-
-	do {
-		do
-			seq = __atomic_load_n(&e->seq, __ATOMIC_ACQUIRE);
-		while (seq & 1);
-		state = e->state;
-		*link = e->link;
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	} while (__atomic_load_n(&e->seq, __ATOMIC_RELAXED) != seq);
-	return state;
-}
-
 void rpal_link_reset(void)
 {
 	static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
 
 	mutex = fresh;
-	memset(entries, 0, sizeof(entries));
+	memset(rpal_links, 0, sizeof(rpal_links));
 }
 
 /* Ask the kernel how it stands with a service. 0 or a negative errno. */
@@ -100,9 +70,9 @@ static int look(uint64_t key, int *id, unsigned int *state, struct rpal_link *li
 	link->area = peer.area;
 	link->nr = peer.nr_receivers;
 	link->pkey = peer.pkey;
-	*state = peer.state & RPAL_LINK_LINKED && peer.area ? LINKED :
-		 peer.state & RPAL_LINK_ASKED		    ? ASKED :
-							      NONE;
+	*state = peer.state & RPAL_LINK_LINKED && peer.area ? LINK_LINKED :
+		 peer.state & RPAL_LINK_ASKED		    ? LINK_ASKED :
+							      LINK_NONE;
 	return 0;
 }
 
@@ -113,14 +83,14 @@ static unsigned int update(int id, uint64_t key)
 	unsigned int state;
 	int now_id;
 
-	if (look(key, &now_id, &state, &link) || now_id != id || state == NONE)
-		set(id, GONE, NULL);
+	if (look(key, &now_id, &state, &link) || now_id != id || state == LINK_NONE)
+		set(id, LINK_GONE, NULL);
 	else
 		set(id, state, &link);
-	return entries[id].state;
+	return rpal_links[id].state;
 }
 
-int rpal_link_get(int id, struct rpal_link *link)
+int rpal_link_get_slowly(int id, struct rpal_link *link)
 {
 	unsigned int state;
 	sigset_t old;
@@ -129,20 +99,20 @@ int rpal_link_get(int id, struct rpal_link *link)
 		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
 	if (unlikely(id < 1 || id > MAX_ID))
 		return rpal_failf(-ESRCH, "%d is no service id; ids are 1 to %d", id, MAX_ID);
-	state = get(id, link);
-	if (unlikely(state == ASKED)) {
+	state = rpal_link_read(id, link);
+	if (unlikely(state == LINK_ASKED)) {
 		lock(&old);
-		if (entries[id].state == ASKED)
-			update(id, entries[id].link.key);
+		if (rpal_links[id].state == LINK_ASKED)
+			update(id, rpal_links[id].link.key);
 		unlock(&old);
-		state = get(id, link);
+		state = rpal_link_read(id, link);
 	}
-	if (likely(state == LINKED))
+	if (likely(state == LINK_LINKED))
 		return 0;
 	switch (state) {
-	case ASKED:
+	case LINK_ASKED:
 		return rpal_failf(-ENOTCONN, "service %d has not asked for this process yet", id);
-	case GONE:
+	case LINK_GONE:
 		return rpal_failf(-EPIPE, "service %d has ended or has released the link", id);
 	}
 	return rpal_failf(-ESRCH,
@@ -157,7 +127,7 @@ int rpal_link_check(int id, uint64_t key)
 	sigset_t old;
 
 	lock(&old);
-	if (entries[id].link.key == key && update(id, key) == LINKED)
+	if (rpal_links[id].link.key == key && update(id, key) == LINK_LINKED)
 		ret = 0;
 	unlock(&old);
 	return ret;
@@ -172,7 +142,7 @@ int rpal_link_state(uint64_t key)
 	ret = key ? look(key, &id, &state, &link) : -ENOENT;
 	if (ret)
 		return ret;
-	return state == LINKED ? id : -ENOTCONN;
+	return state == LINK_LINKED ? id : -ENOTCONN;
 }
 
 /* --- the public side */
@@ -215,11 +185,11 @@ EXPORT int rpal_request_service(uint64_t key)
 	lock(&old);
 	/* Who has ended goes out before its id can be linked again. */
 	for (id = 1; id <= MAX_ID; id++)
-		if (entries[id].state == LINKED || entries[id].state == ASKED)
-			update(id, entries[id].link.key);
+		if (rpal_links[id].state == LINK_LINKED || rpal_links[id].state == LINK_ASKED)
+			update(id, rpal_links[id].link.key);
 	ret = rpal_ioctl(RPAL_IOC_REQUEST, &req);
 	if (!ret && req.id && req.id <= MAX_ID) {
-		set(req.id, ASKED, &link);
+		set(req.id, LINK_ASKED, &link);
 		update(req.id, key);
 	}
 	unlock(&old);
@@ -237,8 +207,8 @@ EXPORT status_t rpal_release_service(uint64_t key)
 				 "this process is no service; call rpal_init() first");
 	lock(&old);
 	for (id = 1; id <= MAX_ID; id++)
-		if (entries[id].state != NONE && entries[id].link.key == key)
-			set(id, NONE, NULL);
+		if (rpal_links[id].state != LINK_NONE && rpal_links[id].link.key == key)
+			set(id, LINK_NONE, NULL);
 	ret = key ? rpal_ioctl(RPAL_IOC_RELEASE, &req) : -ENOENT;
 	unlock(&old);
 	if (ret)

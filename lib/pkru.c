@@ -2,12 +2,6 @@
 /* Protection keys: two bits of PKRU for each, no access and no writing. */
 #include "internal.h"
 
-#define NO_ACCESS	1U
-#define NO_WRITE	2U
-#define BITS(bits, key) ((uint32_t)(bits) << 2 * (key))
-/* Everything closed but key 0, as at the start of each thread. */
-#define ALL_CLOSED 0x55555554U
-
 uint32_t rpal_pkru_read(void)
 {
 	uint32_t eax, edx;
@@ -20,22 +14,6 @@ void rpal_pkru_write(uint32_t pkru)
 {
 	/* What was stored while a key was open stays before its closing. */
 	__asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
-}
-
-static uint32_t with(uint32_t pkru, uint32_t key, uint32_t bits)
-{
-	return (pkru & ~BITS(NO_ACCESS | NO_WRITE, key)) | BITS(bits, key);
-}
-
-uint32_t rpal_pkru_for(uint32_t own, uint32_t callee, unsigned int flags)
-{
-	uint32_t pkru = with(ALL_CLOSED, callee, 0);
-
-	if (flags & RPAL_CALL_GRANT_WRITE)
-		return with(pkru, own, 0);
-	if (flags & RPAL_CALL_GRANT_NONE)
-		return pkru;
-	return with(pkru, own, NO_WRITE);
 }
 
 EXPORT status_t rpal_copy_prepare(int service_id)
@@ -59,7 +37,7 @@ EXPORT status_t rpal_copy_prepare(int service_id)
 	if (!thr->opened)
 		thr->saved_pkru = pkru;
 	thr->opened |= 1U << link.pkey;
-	rpal_pkru_write(with(pkru, link.pkey, 0));
+	rpal_pkru_write(rpal_pkru_with(pkru, link.pkey, 0));
 	return RPAL_SUCCESS;
 }
 
@@ -75,7 +53,7 @@ EXPORT status_t rpal_copy_finish(void)
 	if (rpal_state.pkeys) {
 		for (key = 1; key < 16; key++)
 			if (thr->opened & 1U << key)
-				mask |= BITS(NO_ACCESS | NO_WRITE, key);
+				mask |= PKRU_BITS(PKRU_NO_ACCESS | PKRU_NO_WRITE, key);
 		/* Only these: a procedure may have more open by its caller's grant. */
 		pkru = rpal_pkru_read();
 		rpal_pkru_write((pkru & ~mask) | (thr->saved_pkru & mask));

@@ -12,20 +12,10 @@
 #include "events.h"
 #include "internal.h"
 
-TLS struct rpal_thr *self;
+TLS struct rpal_thr *rpal_self;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t exit_key;
-
-struct rpal_thr *rpal_thr_self(void)
-{
-	struct rpal_thr *thr = self;
-
-	if (likely(thr && thr->block &&
-		   thr->epoch == __atomic_load_n(&rpal_state.epoch, __ATOMIC_RELAXED) && rpal_up()))
-		return thr;
-	return NULL;
-}
 
 /* --- restartable sequences
  *
@@ -111,7 +101,7 @@ static void thread_ends(void *arg)
 	unregister(thr);
 	if (thr->ep_fd >= 0)
 		close(thr->ep_fd);
-	self = NULL;
+	rpal_self = NULL;
 	free(thr);
 }
 
@@ -131,7 +121,7 @@ static struct rpal_thr *thr_new(void)
 		return NULL;
 	}
 	thr->ep_fd = -1;
-	self = thr;
+	rpal_self = thr;
 	return thr;
 }
 
@@ -227,7 +217,7 @@ int rpal_thr_get(unsigned int role, struct rpal_thr **out)
 	}
 	if (!rpal_up())
 		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
-	thr = self;
+	thr = rpal_self;
 	if (!thr)
 		thr = thr_new();
 	if (!thr)
@@ -243,7 +233,7 @@ int rpal_thr_get(unsigned int role, struct rpal_thr **out)
 
 void rpal_thr_forked(void)
 {
-	struct rpal_thr *thr = self;
+	struct rpal_thr *thr = rpal_self;
 
 	if (!thr)
 		return;
