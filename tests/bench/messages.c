@@ -111,6 +111,18 @@ static uint64_t one_way(void *arg, unsigned int batch)
 	return arrived - begin;
 }
 
+/* Until it is called, and does not find messages on its own task. */
+static void wait_for_server(const struct end *e)
+{
+	int64_t words[WORDS] = { 4711 };
+
+	do {
+		usleep(1000);
+		arrived = 0;
+		MUST(me->lib->write_ptrs(SERVER, e->handle, words, WORDS) == WORDS);
+	} while (!arrived);
+}
+
 static bool round_trip_of(const struct end *e, int64_t number)
 {
 	int64_t words[WORDS] = { number, 1 };
@@ -202,8 +214,7 @@ static void client(void)
 	connect_end(&e, SERVER);
 	find_peer(&e);
 	MUST(round_trip_of(&e, 0));
-	/* Now the server waits, and is called. */
-	usleep(10000);
+	wait_for_server(&e);
 	measure("message, one way", 1, one_way, &e);
 	measure("message, round trip", 1, round_trip, &e);
 	measure("message, round trips in a row", 16, round_trip, &e);
