@@ -30,8 +30,12 @@
 	mov	%eax, B_CALLEE(%rdi)
 .endm
 
-/* The context that another one will return to. %rdi own block; uses %rax. */
+/*
+ * The context that another one will return to. %rdi own block; uses %rax. STMXCSR
+ * comes first, because it takes long.
+ */
 .macro F(save) ip
+	stmxcsr	B_MXCSR(%rdi)
 	lea	\ip(%rip), %rax
 	mov	%rax, B_IP(%rdi)
 	mov	%rsp, B_SP(%rdi)
@@ -43,7 +47,6 @@
 	mov	%r15, B_R15(%rdi)
 	rdfsbase %rax
 	mov	%rax, B_FSBASE(%rdi)
-	stmxcsr	B_MXCSR(%rdi)
 	fnstcw	B_FCW(%rdi)
 .endm
 
