@@ -725,12 +725,17 @@ static bool set_has_events(struct event_set *set, int depth)
 	if (depth > READY_NESTED)
 		return false;
 	pthread_mutex_lock(&set->lock);
-	while (!has && (index = ready_take(set->ready, &from)) >= 0) {
+	while (!has && (index = ready_find(set->ready, from)) >= 0) {
 		const struct item *item = &set->items[index];
+		bool known = (uint32_t)index < set->nr_items && item->fd >= 0 && !item->off;
 
-		if ((uint32_t)index >= set->nr_items || item->fd < 0 || item->off)
-			continue;
-		has = state_of(item, depth);
+		from = index + 1;
+		has = known && state_of(item, depth);
+		if (has)
+			break;
+		/* Cleared first, and then looked at: now it is certain. */
+		ready_clear(set->ready, index);
+		has = known && state_of(item, depth);
 		if (has)
 			ready_mark(set->ready, index);
 	}
@@ -748,65 +753,78 @@ static void use_up(struct event_set *set, struct item *item)
 	epoll_ctl(set->epfd, EPOLL_CTL_DEL, item->fd, NULL);
 }
 
-/* True if there was an event to report. */
-static bool report(struct event_set *set, struct item *item, struct epoll_event *ev)
+/* What there is to report of an item now, 0: nothing. Lock of its set held. */
+static uint32_t due(const struct item *item)
 {
-	uint32_t state = item->fd < 0 || item->off ? 0 : state_of(item, 0);
+	return item->fd < 0 || item->off ? 0 : state_of(item, 0);
+}
 
-	if (!state)
-		return false;
+/*
+ * The same, and its bit is cleared unless that is to stay: a level that holds is
+ * looked at again next time, and leaves all as it is. Else the bit goes first, so
+ * that what comes after the look sets it anew.
+ */
+static uint32_t take_due(struct event_set *set, uint32_t index)
+{
+	const struct item *item = &set->items[index];
+	bool level = !(item->events & (EPOLLET | EPOLLONESHOT));
+	uint32_t state = level ? due(item) : 0;
+
+	if (state)
+		return state;
+	ready_clear(set->ready, index);
+	state = due(item);
+	if (state && level)
+		ready_mark(set->ready, index);
+	return state;
+}
+
+static void report(struct event_set *set, struct item *item, uint32_t state, struct epoll_event *ev)
+{
 	ev->events = state;
 	ev->data = item->data;
 	if (item->events & EPOLLONESHOT)
 		use_up(set, item);
-	return true;
 }
 
-/* Takes the next one, from *from on and then from the beginning to start; -1. */
-static int take_next(struct ready_set *ready, uint32_t *from, uint32_t start, bool *wrapped)
+/* The next one, from *from on and then from the beginning to start; -1. */
+static int find_next(struct ready_set *ready, uint32_t *from, uint32_t start, bool *wrapped)
 {
-	int index = ready_take(ready, from);
+	int index = ready_find(ready, *from);
 
-	if (index < 0 && !*wrapped) {
+	if (index < 0 && !*wrapped && start) {
 		*wrapped = true;
-		*from = 0;
-		index = ready_take(ready, from);
+		index = ready_find(ready, 0);
 	}
-	if (*wrapped && index >= 0 && (uint32_t)index >= start) {
-		ready_mark(ready, index);
+	if (*wrapped && (uint32_t)index >= start)
 		return -1;
-	}
+	*from = index + 1;
 	return index;
 }
 
 int events_collect(struct event_set *set, struct epoll_event *events, int max)
 {
-	int n = 0, index, again = -1;
-	uint32_t from, start;
+	uint32_t from, start, state;
 	bool wrapped = false;
+	int n = 0, index;
 
 	if (!ready_any(set->ready))
 		return 0;
 	pthread_mutex_lock(&set->lock);
 	start = set->cursor;
 	from = start;
-	while (n < max && (index = take_next(set->ready, &from, start, &wrapped)) >= 0) {
-		struct item *item = &set->items[index];
-
+	while (n < max && (index = find_next(set->ready, &from, start, &wrapped)) >= 0) {
 		/* Hints may be wrong: peers can write them. */
-		if ((uint32_t)index >= set->nr_items || !report(set, item, &events[n]))
+		if ((uint32_t)index >= set->nr_items) {
+			ready_clear(set->ready, index);
 			continue;
-		n++;
-		set->cursor = index + 1;
-		/* A level may still be there next time. */
-		if (!(item->events & (EPOLLET | EPOLLONESHOT))) {
-			item->next = again;
-			again = index;
 		}
+		state = take_due(set, index);
+		if (!state)
+			continue;
+		report(set, &set->items[index], state, &events[n++]);
+		set->cursor = index + 1;
 	}
-	/* Not before: none is to be reported twice at a time. */
-	for (; again >= 0; again = set->items[again].next)
-		ready_mark(set->ready, again);
 	pthread_mutex_unlock(&set->lock);
 	return n;
 }

@@ -73,8 +73,7 @@ struct channel {
  * @off:	EPOLLONESHOT has been used up, and the kernel's half taken out of its set
  * @channel:	its queue, or NULL
  * @inner:	it is an epoll instance with RPAL events itself
- * @next:	next one that is not in use; while events are collected: next one
- *		of those that are to be marked again
+ * @next:	next one that is not in use
  */
 struct item {
 	int fd;

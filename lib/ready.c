@@ -45,20 +45,21 @@ static void clear_above(uint64_t *above, uint32_t n, const uint64_t *below)
 /* The first word of low from w on that has a bit from n on; -1. */
 static int find(struct ready_set *set, uint32_t w, unsigned int n)
 {
-	uint32_t m = w / 64;
+	unsigned int m = w / 64, i = w % 64, bit;
+	uint64_t mid, low;
 
-	for (; m < READY_BITS / 64 / 64; m++, w = m * 64, n = 0) {
-		uint64_t mid;
-		unsigned int i = w % 64;
-
-		if (!(__atomic_load_n(&set->top, __ATOMIC_SEQ_CST) & BIT(m)))
-			continue;
+	for (;; m++, i = 0) {
+		bit = next_bit(__atomic_load_n(&set->top, __ATOMIC_SEQ_CST), m);
+		if (bit >= READY_BITS / 64 / 64)
+			return -1;
+		if (bit != m)
+			i = 0;
+		m = bit;
 		mid = __atomic_load_n(&set->mid[m], __ATOMIC_SEQ_CST);
 		if (!mid)
 			clear_above(&set->top, m, &set->mid[m]);
 		while ((i = next_bit(mid, i)) < 64) {
-			uint64_t low = __atomic_load_n(&set->low[m * 64 + i], __ATOMIC_SEQ_CST);
-
+			low = __atomic_load_n(&set->low[m * 64 + i], __ATOMIC_SEQ_CST);
 			if (!low)
 				clear_above(&set->mid[m], i, &set->low[m * 64 + i]);
 			else if (next_bit(low, m * 64 + i == w ? n : 0) < 64)
@@ -66,33 +67,46 @@ static int find(struct ready_set *set, uint32_t w, unsigned int n)
 			i++;
 		}
 	}
+}
+
+int ready_find(struct ready_set *set, uint32_t from)
+{
+	unsigned int bit;
+	int w;
+
+	while (from < READY_BITS) {
+		w = find(set, from / 64, from % 64);
+		if (w < 0)
+			return -1;
+		if ((uint32_t)w != from / 64)
+			from = w * 64;
+		bit = next_bit(__atomic_load_n(&set->low[w], __ATOMIC_SEQ_CST), from % 64);
+		if (bit < 64)
+			return w * 64 + bit;
+	}
 	return -1;
+}
+
+bool ready_clear(struct ready_set *set, uint32_t index)
+{
+	uint64_t *low = &set->low[index / 64], *mid = &set->mid[index / 64 / 64];
+	uint64_t was = __atomic_fetch_and(low, ~BIT(index), __ATOMIC_SEQ_CST);
+
+	if (was == BIT(index))
+		clear_above(mid, index / 64, low);
+	if (!__atomic_load_n(mid, __ATOMIC_SEQ_CST))
+		clear_above(&set->top, index / 64 / 64, mid);
+	return was & BIT(index);
 }
 
 int ready_take(struct ready_set *set, uint32_t *from)
 {
-	uint32_t start = *from;
-	unsigned int bit;
-	uint64_t low;
-	int w;
+	int index;
 
-	while (start < READY_BITS) {
-		w = find(set, start / 64, start % 64);
-		if (w < 0)
-			return -1;
-		if ((uint32_t)w != start / 64)
-			start = w * 64;
-		low = __atomic_load_n(&set->low[w], __ATOMIC_SEQ_CST);
-		bit = next_bit(low, start % 64);
-		if (bit < 64 &&
-		    __atomic_fetch_and(&set->low[w], ~BIT(bit), __ATOMIC_SEQ_CST) & BIT(bit)) {
-			if (low == BIT(bit))
-				clear_above(&set->mid[w / 64], w, &set->low[w]);
-			if (!__atomic_load_n(&set->mid[w / 64], __ATOMIC_SEQ_CST))
-				clear_above(&set->top, w / 64, &set->mid[w / 64]);
-			*from = w * 64 + bit + 1;
-			return w * 64 + bit;
-		}
-	}
-	return -1;
+	do
+		index = ready_find(set, *from);
+	while (index >= 0 && !ready_clear(set, index));
+	if (index >= 0)
+		*from = index + 1;
+	return index;
 }

@@ -55,6 +55,12 @@ static inline bool ready_any(const struct ready_set *set)
 	return __atomic_load_n(&set->top, __ATOMIC_SEQ_CST);
 }
 
+/* The first ready descriptor, of an index of from or more, -1 if there is none. */
+int ready_find(struct ready_set *set, uint32_t from);
+
+/* It is not any more. Was it? By the owner, who then looks at what it stands for. */
+bool ready_clear(struct ready_set *set, uint32_t index);
+
 /*
  * Take a ready descriptor, with an index of *from or more: its index, and *from
  * is one more. -1 if there is none.
