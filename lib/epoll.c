@@ -120,7 +120,14 @@ static void parked(struct rpal_thr *thr, int fd, int64_t until)
 	thr->parked_epoch = events_epoch();
 }
 
-static int64_t answer(struct rpal_thr *thr, int fd, int64_t until, int64_t status, int64_t result)
+/*
+ * Inline, as all between the program and the trampoline in what follows: a message
+ * makes a wait return on the sender's CPU, which expects the sender's returns, and
+ * gets each of them wrong.
+ */
+static inline __attribute__((always_inline)) int64_t answer(struct rpal_thr *thr, int fd,
+							     int64_t until, int64_t status,
+							     int64_t result)
 {
 	int64_t ret;
 
@@ -140,13 +147,37 @@ static bool was_parked(int64_t ret)
 	       ret == RPAL_WAITED_TIMEOUT || ret == RPAL_WAITED_NEWS;
 }
 
+/* Procedures, until it is a message that calls, or none does: as wait_once(). */
+static __attribute__((noinline)) int64_t run_procedures(struct rpal_thr *thr, int fd, int64_t until)
+{
+	struct tramp_ret r;
+	int64_t ret;
+
+	do {
+		r = rpal_dispatch(&thr->in);
+		ret = answer(thr, fd, until, r.status, r.result);
+		/* The descriptor is gone, say: who has called is not to wait for that. */
+		if (ret && !was_parked(ret))
+			answer(thr, -1, 0, r.status, r.result);
+	} while (!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE);
+	return ret;
+}
+
+static __attribute__((noinline)) int64_t begin_wait(struct rpal_thr *thr, int fd, int64_t until)
+{
+	memset(&thr->in, 0, sizeof(thr->in));
+	prepare(thr, fd, until);
+	parked(thr, fd, until);
+	return rpal_state.tramp->wait(thr->block, &thr->in);
+}
+
 /*
  * Wait once; 0: a message has come, and the call is open. Procedures that are
  * called meanwhile are run. Else RPAL_WAITED_* or a negative errno.
  */
-static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
+static inline __attribute__((always_inline)) int64_t wait_once(struct rpal_thr *thr, int fd,
+								int64_t until)
 {
-	struct tramp_ret r;
 	int64_t ret;
 
 	if (thr->open) {
@@ -154,19 +185,11 @@ static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
 		thr->depth = 0;
 		ret = answer(thr, fd, until, 0, 0);
 	} else {
-		memset(&thr->in, 0, sizeof(thr->in));
-		prepare(thr, fd, until);
-		parked(thr, fd, until);
-		ret = rpal_state.tramp->wait(thr->block, &thr->in);
+		ret = begin_wait(thr, fd, until);
 	}
-	while (!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE) {
-		r = rpal_dispatch(&thr->in);
-		ret = answer(thr, fd, until, r.status, r.result);
-		/* The descriptor is gone, say: who has called is not to wait for that. */
-		if (ret && !was_parked(ret))
-			answer(thr, -1, 0, r.status, r.result);
-	}
-	if (ret) {
+	if (unlikely(!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE))
+		ret = run_procedures(thr, fd, until);
+	if (unlikely(ret)) {
 		thr->parked_fd = -2;
 		return ret;
 	}
@@ -310,8 +333,9 @@ static int timed_out(struct rpal_thr *thr, struct event_set *set, int epfd,
 	return open ? look(thr, set, epfd, events, max) : 0;
 }
 
-static int wait_until(struct rpal_thr *thr, int epfd, struct epoll_event *events, int max,
-		      int64_t until)
+static inline __attribute__((always_inline)) int wait_until(struct rpal_thr *thr, int epfd,
+							     struct epoll_event *events, int max,
+							     int64_t until)
 {
 	struct event_set *set = events_set(epfd);
 	int64_t ret;
@@ -397,6 +421,11 @@ static int wait_for(int epfd, struct epoll_event *events, int max, int64_t timeo
 
 EXPORT int rpal_epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout)
 {
+	struct rpal_thr *thr = receiver();
+
+	/* The usual case by the straightest way. */
+	if (likely(thr && maxevents > 0 && timeout < 0))
+		return wait_until(thr, epfd, events, maxevents, FOREVER);
 	return wait_for(epfd, events, maxevents, timeout < 0 ? -1 : timeout * 1000000LL, NULL);
 }
 

@@ -81,14 +81,16 @@ static struct rpal_block *block_of(const struct post *p, unsigned int index)
 /* Any of its receivers knows where it is, if it is registered. */
 static struct directory *find_directory(const struct post *p)
 {
-	unsigned int i;
+	unsigned int i, index = p->rid;
 
-	for (i = 0; i < p->nr; i++) {
-		uint64_t at =
-			__atomic_load_n(&block_of(p, (p->rid + i) % p->nr)->user[USER_DIRECTORY],
-					__ATOMIC_ACQUIRE);
-		struct directory *dir = at ? peer_ptr(p, at, sizeof(*dir)) : NULL;
+	for (i = 0; i < p->nr; i++, index++) {
+		struct directory *dir;
+		uint64_t at;
 
+		if (index >= p->nr)
+			index = 0;
+		at = __atomic_load_n(&block_of(p, index)->user[USER_DIRECTORY], __ATOMIC_ACQUIRE);
+		dir = at ? peer_ptr(p, at, sizeof(*dir)) : NULL;
 		if (dir && dir->magic == DIRECTORY_MAGIC)
 			return dir;
 	}
@@ -139,9 +141,16 @@ static void mark(struct post *p, uint64_t at, uint32_t index, int depth)
 
 static int next_waiter(const struct post *p, int from)
 {
-	for (; from < (int)p->nr; from++)
-		if (p->waiters[from / 64] >> from % 64 & 1)
-			return from;
+	uint64_t bits;
+	int at;
+
+	for (; from < (int)p->nr; from = (from | 63) + 1) {
+		bits = p->waiters[from / 64] >> from % 64;
+		if (!bits)
+			continue;
+		at = from + __builtin_ctzll(bits);
+		return at < (int)p->nr ? at : -1;
+	}
 	return -1;
 }
 

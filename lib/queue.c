@@ -26,13 +26,16 @@ void queue_open(struct queue *q, struct queue_reader *r, uint32_t generation)
 	__atomic_store_n(&q->used, STAMPED(generation, 0), __ATOMIC_RELEASE);
 }
 
-/* The lowest n of the bits, which are that many at least. */
+/* The lowest n of the bits; 0 if they are fewer. */
 static uint32_t lowest(uint32_t bits, unsigned int n)
 {
 	uint32_t rest = bits;
 
-	while (n--)
+	for (; n; n--) {
+		if (!rest)
+			return 0;
 		rest &= rest - 1;
+	}
 	return bits & ~rest;
 }
 
@@ -47,9 +50,9 @@ static uint32_t claim(struct queue *q, uint32_t generation, unsigned int n, int 
 		if (queue_generation(used) != generation)
 			return 0;
 		*err = -EAGAIN;
-		if ((unsigned int)__builtin_popcount(~LOW(used)) < n)
-			return 0;
 		places = lowest(~LOW(used), n);
+		if (!places)
+			return 0;
 	} while (!SWAP(&q->used, &used, used | places));
 	return places;
 }
