@@ -172,8 +172,6 @@ F(enter_start):
 	jne	F(miss)
 	mov	%r10, B_CALLER(%r11)
 	mov	%r9, B_CALLER_WORD(%r11)
-	mov	B_FSBASE(%r11), %rax
-	wrfsbase %rax
 	cmp	B_MXCSR(%r11), %ebp
 	je	1f
 	ldmxcsr	B_MXCSR(%r11)
@@ -184,6 +182,8 @@ F(enter_start):
 2:	shr	$32, %rbx
 	mov	%ebx, %edx
 	F(load)	%r11
+	mov	B_FSBASE(%r11), %rax
+	wrfsbase %rax			/* waits for all before it: so it comes last */
 	jmp	*B_IP(%r11)
 	.globl	F(enter_end)
 	.hidden	F(enter_end)
@@ -467,8 +467,6 @@ F(leave_start):
 	xor	B_WORD(%r11), %rcx
 	and	$~S_PENDING, %rcx
 	jne	F(reply_slow)
-	mov	B_FSBASE(%r10), %rax
-	wrfsbase %rax
 	mov	B_MXCSR(%r11), %eax
 	cmp	B_MXCSR(%r10), %eax
 	je	2f
@@ -478,6 +476,8 @@ F(leave_start):
 	je	3f
 	fldcw	B_FCW(%r10)
 3:	F(load)	%r10
+	mov	B_FSBASE(%r10), %rax
+	wrfsbase %rax
 	jmp	*B_IP(%r10)
 	.globl	F(leave_end)
 	.hidden	F(leave_end)
