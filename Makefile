@@ -79,9 +79,13 @@ LIB_A_DEP	:= $(LIB)/librpal.a
 LINK_LIB	:= -L$(LIB) -lrpal
 endif
 
+# What a call passes on is written in one way and read in another at once: two words
+# that the compiler stores as one vector are not there yet for who loads one of them.
+LIB_CFLAGS	:= -fPIC -fvisibility=hidden -fno-tree-slp-vectorize
+
 $(B)/obj/lib/%.c.o: lib/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_) $(CFLAGS_) -fPIC -fvisibility=hidden -DRPAL_BUILDING_LIBRARY \
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) $(LIB_CFLAGS) -DRPAL_BUILDING_LIBRARY \
 		-DRPAL_LIB_VERSION='"$(VERSION)"' -c -o $@ $<
 
 $(B)/obj/lib/%.S.o: lib/%.S

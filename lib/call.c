@@ -259,8 +259,7 @@ static int scan(struct rpal_thr *thr, const struct rpal_link *link, int id, uint
 	struct tramp_ret r;
 
 	aim(&c, link, id, 0);
-	if (rpal_state.pkeys)
-		c.pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, RPAL_CALL_GRANT_WRITE);
+	c.pkru = link->pkru[GRANT_WRITE];
 	r = rpal_state.tramp->scan(thr->block, &c);
 	if (r.status < 0)
 		return r.status;
@@ -356,8 +355,8 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 {
 	struct tramp_call c = {
 		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, thr->depth + 1),
-		.pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, RPAL_CALL_GRANT_NONE),
-		.ret_pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, 0),
+		.pkru = link->pkru[GRANT_NONE],
+		.ret_pkru = link->pkru[GRANT_READ],
 	};
 	uint32_t saved = thr->block->flags;
 	struct tramp_ret r;
@@ -374,11 +373,10 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 	return r.status;
 }
 
-int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg)
+int64_t rpal_guard(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
+		   void *arg)
 {
-	uint32_t pkru = rpal_pkru_for(rpal_state.pkey, peer_pkey, RPAL_CALL_GRANT_WRITE);
-
-	return rpal_state.tramp->guard(thr->block, fn, arg, pkru);
+	return rpal_state.tramp->guard(thr->block, fn, arg, link->pkru[GRANT_WRITE]);
 }
 
 /* One sentence for each way in which a call does not come about. */
@@ -474,6 +472,7 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 							   size_t len, int64_t *result)
 {
 	unsigned int flags = how->flags;
+	struct rpal_thr *new;
 	struct rpal_link link;
 	struct tramp_call c;
 	struct tramp_ret r;
@@ -485,9 +484,10 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 	if (unlikely(ret))
 		return ret;
 	if (unlikely(!thr)) {
-		ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
+		ret = rpal_thr_get(RPAL_THREAD_SENDER, &new);
 		if (ret)
 			return ret;
+		thr = new;
 	}
 	ret = check_args(thr, id, arg, len, flags);
 	if (unlikely(ret))
@@ -495,9 +495,8 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 	c.arg = (uintptr_t)arg;
 	c.len = len;
 	c.what = TRAMP_WHAT(how->procedure, flags, thr->depth + 1);
-	c.pkru = rpal_pkru_for(rpal_state.pkey, link.pkey, flags);
-	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? rpal_pkru_for(rpal_state.pkey, link.pkey, 0) :
-						    c.pkru;
+	c.pkru = link.pkru[GRANT(flags)];
+	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? link.pkru[GRANT_READ] : c.pkru;
 	/* A signal handler's call, in the middle of a message's, is not like that one. */
 	saved = thr->block->flags;
 	if (unlikely(saved))
@@ -507,8 +506,14 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 		*hint %= link.nr;
 	aim(&c, &link, id, *hint);
 	r = rpal_state.tramp->call(thr->block, &c);
-	if (unlikely(r.status))
-		ret = call_on(thr, &link, id, how, &c, &r);
+	if (unlikely(r.status)) {
+		/* Copies, so that the usual case can do with registers. */
+		const struct rpal_link same = link;
+		struct tramp_ret last = r;
+
+		ret = call_on(thr, &same, id, how, &c, &last);
+		r = last;
+	}
 	if (unlikely(saved))
 		thr->block->flags = saved;
 	if (unlikely(ret)) {

@@ -176,13 +176,22 @@ void rpal_thr_forked(void);
  * @area:	address of its first block
  * @nr:		number of receivers' blocks
  * @pkey:	its protection key
+ * @pkru:	rights for a call, by GRANT()
  */
 struct rpal_link {
 	uint64_t key;
 	uint64_t area;
 	uint32_t nr;
 	uint32_t pkey;
+	uint32_t pkru[3];
 };
+
+/* Which rights a call of these flags gives. */
+enum { GRANT_READ, GRANT_NONE, GRANT_WRITE };
+#define GRANT(flags) (((flags) & (RPAL_CALL_GRANT_NONE | RPAL_CALL_GRANT_WRITE)) / 2)
+_Static_assert(GRANT(RPAL_CALL_GRANT_NONE) == GRANT_NONE &&
+		       GRANT(RPAL_CALL_GRANT_WRITE) == GRANT_WRITE,
+	       "flags");
 
 enum { LINK_NONE, LINK_ASKED, LINK_LINKED, LINK_GONE };
 
@@ -196,7 +205,7 @@ struct rpal_link_entry {
 	unsigned int seq;
 	unsigned int state;
 	struct rpal_link link;
-};
+} __attribute__((aligned(64)));
 
 extern struct rpal_link_entry rpal_links[MAX_ID + 1];
 
@@ -223,10 +232,15 @@ int rpal_link_get_slowly(int id, struct rpal_link *link);
 /* 0, -ESRCH, -ENOTCONN or -EPIPE. */
 static inline int rpal_link_get(int id, struct rpal_link *link)
 {
+	struct rpal_link slow; /* so that @link itself can be in registers */
+	int ret;
+
 	if (likely(rpal_up() && id >= 1 && id <= MAX_ID &&
 		   rpal_link_read(id, link) == LINK_LINKED))
 		return 0;
-	return rpal_link_get_slowly(id, link);
+	ret = rpal_link_get_slowly(id, &slow);
+	*link = slow;
+	return ret;
 }
 
 /* Look again after a call has failed: 0 if still linked, or -EPIPE. */
@@ -274,7 +288,8 @@ struct tramp_ret rpal_dispatch(struct tramp_in *in);
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			unsigned int index);
 /* Run fn with a peer's memory open: what it returns, -EFAULT if that is gone, -EBUSY. */
-int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg);
+int64_t rpal_guard(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
+		   void *arg);
 
 /* --- epoll.c */
 

@@ -70,6 +70,9 @@ static int look(uint64_t key, int *id, unsigned int *state, struct rpal_link *li
 	link->area = peer.area;
 	link->nr = peer.nr_receivers;
 	link->pkey = peer.pkey;
+	link->pkru[GRANT_READ] = rpal_pkru_for(rpal_state.pkey, peer.pkey, 0);
+	link->pkru[GRANT_NONE] = rpal_pkru_for(rpal_state.pkey, peer.pkey, RPAL_CALL_GRANT_NONE);
+	link->pkru[GRANT_WRITE] = rpal_pkru_for(rpal_state.pkey, peer.pkey, RPAL_CALL_GRANT_WRITE);
 	*state = peer.state & RPAL_LINK_LINKED && peer.area ? LINK_LINKED :
 		 peer.state & RPAL_LINK_ASKED		    ? LINK_ASKED :
 							      LINK_NONE;
@@ -95,6 +98,7 @@ int rpal_link_get_slowly(int id, struct rpal_link *link)
 	unsigned int state;
 	sigset_t old;
 
+	memset(link, 0, sizeof(*link));
 	if (unlikely(!rpal_up()))
 		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
 	if (unlikely(id < 1 || id > MAX_ID))

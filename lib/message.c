@@ -284,7 +284,7 @@ static void wake_waiters(struct rpal_thr *thr, const struct rpal_link *link, str
 {
 	struct rpal_wake req = { .size = sizeof(req) };
 
-	if (rpal_guard(thr, link->pkey, post_news, p))
+	if (rpal_guard(thr, link, post_news, p))
 		return;
 	while (p->hit >= 0) {
 		req.tid = RPAL_TID(id, p->hit);
@@ -302,7 +302,7 @@ static rpal_delivery_t call_or_tell(struct rpal_thr *thr, const struct rpal_link
 
 	for (;;) {
 		if (p->hit < 0) {
-			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link->pkey, post_news, p) ||
+			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link, post_news, p) ||
 			    p->hit < 0)
 				return RPAL_QUEUED;
 		}
@@ -379,11 +379,11 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 	p.words = ptrs;
 	p.n = len;
 	p.want_out = 0;
-	ret = rpal_guard(thr, link.pkey, post_message, &p);
+	ret = rpal_guard(thr, &link, post_message, &p);
 	if (unlikely(ret == -EAGAIN)) {
 		/* Once more, and this time it is known whom to tell. */
 		forget_room(service_id, rpalfd, &p);
-		ret = rpal_guard(thr, link.pkey, post_message, &p);
+		ret = rpal_guard(thr, &link, post_message, &p);
 		if (ret == -EAGAIN)
 			blocked(service_id, rpalfd);
 	}
@@ -421,7 +421,7 @@ static void tell_room(uint64_t want_out)
 	if (rpal_link_get(id, &link) || rpal_thr_get(RPAL_THREAD_SENDER, &thr))
 		return;
 	post_init(&p, &link, id, (uint32_t)want_out);
-	if (rpal_guard(thr, link.pkey, post_room, &p))
+	if (rpal_guard(thr, &link, post_room, &p))
 		return;
 	wake_waiters(thr, &link, &p, id);
 	notify(&p, id);
@@ -515,7 +515,7 @@ static int map(int id, int fd, uint64_t *handle)
 	if (ret)
 		return map_failed(ret, id, fd);
 	post_init(&p, &link, id, (uint32_t)req.peer_fd);
-	ret = rpal_guard(thr, link.pkey, post_lookup, &p);
+	ret = rpal_guard(thr, &link, post_lookup, &p);
 	if (ret == -EFAULT)
 		ret = rpal_link_check(id, link.key) ? -EPIPE : -EAGAIN;
 	else if (ret == -ESTALE)
