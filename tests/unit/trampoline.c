@@ -22,9 +22,11 @@
 #define NR	 8
 #define SERVICE	 7
 #define FD_EINTR 1000 /* the wait ends at once, with -EINTR */
+#define FD_CALL	 1001 /* thread 0 is called at once, as by somebody else's task */
 
 static struct rpal_block blocks[NR] __attribute__((aligned(RPAL_BLOCK_SIZE)));
 static const struct tramp *tr;
+static bool inside;  /* calls are run by the trampoline that waits */
 static int returned; /* receivers whose wait came back */
 
 /* For the assembly below. */
@@ -48,6 +50,8 @@ __asm__(
 "	mov	%eax, test_ioctl_flags(%rip)\n"
 "	cmp	$1000, %edi\n"
 "	je	3f\n"
+"	cmp	$1001, %edi\n"
+"	je	4f\n"
 "	lea	test_block_of(%rip), %rax\n"
 "	movslq	%edi, %rdi\n"
 "	mov	(%rax, %rdi, 8), %rax\n"
@@ -61,6 +65,15 @@ __asm__(
 "	ret\n"
 "3:	mov	$-4, %rax\n"
 "	ret\n"
+"4:	mov	test_block_of(%rip), %rax\n"
+"	mov	72(%rax), %rsp\n"
+"	mov	80(%rax), %rbx\n"
+"	mov	$71, %edi\n"
+"	mov	$72, %esi\n"
+"	mov	$73, %edx\n"
+"	mov	$74, %r8d\n"
+"	mov	$75, %r9d\n"
+"	jmp	*64(%rax)\n"
 /*
  * void checked(struct checked *c): call c->fn with known values in the
  * callee-saved registers, and count those that are different afterwards.
@@ -132,13 +145,14 @@ void go_lazy(struct rpal_block *caller, uint64_t ip, int64_t status, int64_t res
 
 /* --- receivers */
 
-enum { ECHO = 1, NEST, PEND, LAZY, TRACE, SPIN };
+enum { ECHO = 1, NEST, PEND, LAZY, TRACE, MODE };
 
 static __thread int number = -1;
 static volatile uint64_t receiver_bad;
 static volatile uint64_t seen_arg, seen_len, seen_caller;
 static void *frames[32];
 static int nr_frames;
+static volatile int mode[NR]; /* what set_control() was last given by a receiver */
 
 static void set_control(int n)
 {
@@ -180,7 +194,7 @@ static __attribute__((noinline)) int64_t run(int n, const struct tramp_in *in)
 {
 	struct tramp_ret r;
 
-	if (number != n || !control_is(n) || TRAMP_FLAGS(in->what) != 3 ||
+	if (number != n || !control_is(mode[n]) || TRAMP_FLAGS(in->what) != 3 ||
 	    TRAMP_DEPTH(in->what) != 5)
 		receiver_bad++;
 	switch (TRAMP_PROC(in->what)) {
@@ -191,7 +205,7 @@ static __attribute__((noinline)) int64_t run(int n, const struct tramp_in *in)
 		return in->arg * 3;
 	case NEST:
 		r = do_call(n, n + 1, ECHO, in->arg + 1);
-		if (number != n || !control_is(n) || r.status != -ECHO)
+		if (number != n || !control_is(mode[n]) || r.status != -ECHO)
 			receiver_bad++;
 		return r.result + 1;
 	case PEND:
@@ -205,17 +219,34 @@ static __attribute__((noinline)) int64_t run(int n, const struct tramp_in *in)
 	case TRACE:
 		nr_frames = backtrace(frames, 32);
 		return nr_frames;
+	case MODE:
+		mode[n] = in->arg;
+		set_control(in->arg);
+		break;
 	}
 	return 0;
+}
+
+static struct tramp_ret run_inside(struct tramp_in *in)
+{
+	return (struct tramp_ret){
+		.result = run(number, in),
+		.status = -(int64_t)TRAMP_PROC(in->what),
+	};
 }
 
 /* Not inlined, so that its frame can be found by the test of backtraces. */
 static __attribute__((noinline)) void serve(int n)
 {
-	struct tramp_in in = { .dev = n };
+	struct tramp_in in = { .dev = n, .run = run_inside, .block = &blocks[n] };
 	struct checked k = { .fn = tr->wait };
 	int64_t result;
 
+	if (inside) {
+		tr->serve(&blocks[n], &in);
+		__atomic_fetch_add(&returned, 1, __ATOMIC_SEQ_CST);
+		return;
+	}
 	k.a[0] = (uintptr_t)&blocks[n];
 	k.a[1] = (uintptr_t)&in;
 	checked(&k);
@@ -234,6 +265,7 @@ static __attribute__((noinline)) void serve(int n)
 static void *receiver(void *arg)
 {
 	number = (intptr_t)arg;
+	mode[number] = number;
 	set_control(number);
 	serve(number);
 	return NULL;
@@ -269,6 +301,12 @@ static void setup_with(const struct tramp *set)
 static void setup(void)
 {
 	setup_with(&rpal_tramp_nopk);
+}
+
+static void setup_inside(void)
+{
+	setup_with(&rpal_tramp_nopk);
+	inside = true;
 }
 
 static void setup_timed(void)
@@ -346,6 +384,24 @@ START_TEST(nested)
 	}
 	ck_assert_uint_eq(blocks[1].callee, 0);
 	ck_assert_uint_eq(blocks[2].caller, (uintptr_t)&blocks[1]);
+}
+END_TEST
+
+/* How a procedure has set its thread's arithmetic stays, and is nobody else's. */
+START_TEST(control_words)
+{
+	int i;
+
+	start(1);
+	start(2);
+	for (i = 0; i < 100; i++) {
+		do_call(0, 1, MODE, i % 4);
+		check_home();
+		do_call(0, 1, ECHO, i);
+		do_call(0, 1, NEST, i);
+		do_call(0, 1, ECHO, i);
+		check_home();
+	}
 }
 END_TEST
 
@@ -541,6 +597,60 @@ START_TEST(reply_by_kernel)
 }
 END_TEST
 
+static const struct tramp_in *seen_in;
+static bool spoil; /* the context in the block */
+
+static struct tramp_ret run_once(struct tramp_in *in)
+{
+	seen_in = in;
+	ck_assert_uint_eq(in->arg, 71);
+	ck_assert_uint_eq(in->len, 72);
+	ck_assert_uint_eq(in->ret_pkru, 73);
+	ck_assert_uint_eq(in->what, 74);
+	ck_assert_uint_eq(in->caller, 75);
+	ck_assert_uint_eq((uintptr_t)__builtin_frame_address(0) % 16, 0);
+	ck_assert_uint_eq(test_ioctl_flags, RPAL_WAIT_NEWS);
+	in->dev = FD_EINTR;
+	/* As a call of the procedure would. */
+	if (spoil)
+		blocks[0].ip = blocks[0].sp = blocks[0].bp = 0;
+	return (struct tramp_ret){ .status = -5, .result = 6 };
+}
+
+/* Called, run, handed over, and then the wait ends. */
+START_TEST(serve_ends)
+{
+	struct tramp_in in = {
+		.dev = FD_CALL,
+		.flags = RPAL_WAIT_NEWS,
+		.run = run_once,
+		.block = &blocks[0],
+	};
+	struct checked k = {
+		.fn = tr->serve,
+		.a = { (uintptr_t)&blocks[0], (uintptr_t)&in },
+	};
+
+	spoil = _i;
+	blocks[0].word = RPAL_ST_LAZY;
+	blocks[0].caller = (uintptr_t)&blocks[1];
+	blocks[0].caller_word = blocks[1].call_word;
+	checked(&k);
+	ck_assert_ptr_eq(seen_in, &in);
+	ck_assert_int_eq(k.rax, -EINTR);
+	ck_assert_uint_eq(k.bad, 0);
+	ck_assert_uint_eq(test_ioctl_flags, RPAL_WAIT_REPLY | RPAL_WAIT_NEWS);
+	ck_assert_uint_eq(in.wait.flags, RPAL_WAIT_REPLY | RPAL_WAIT_NEWS);
+	ck_assert_int_eq(blocks[0].status, -5);
+	ck_assert_int_eq(blocks[0].result, 6);
+	/* A context to go on with: that of serve itself, below its one push. */
+	ck_assert(blocks[0].ip && blocks[0].ip != tr->ranges.wait_ip);
+	ck_assert_uint_eq(blocks[0].sp % 16, 0);
+	ck_assert_uint_eq(blocks[0].bx, (uintptr_t)&in);
+	ck_assert_uint_eq(blocks[0].bp, (uintptr_t)&k + 2);
+}
+END_TEST
+
 /* --- recovery points */
 
 static void *guarded_stack;
@@ -700,6 +810,7 @@ static void add(Suite *s, const char *name, void (*fixture)(void))
 	tcase_add_test(tc, call_and_return);
 	tcase_add_test(tc, stamps);
 	tcase_add_test(tc, nested);
+	tcase_add_test(tc, control_words);
 	tcase_add_test(tc, many_senders);
 	tcase_add_test(tc, cannot_claim);
 	tcase_add_test(tc, busy_in_call);
@@ -708,6 +819,7 @@ static void add(Suite *s, const char *name, void (*fixture)(void))
 	tcase_add_test(tc, ended_by_kernel);
 	tcase_add_test(tc, wait_ends);
 	tcase_add_test(tc, reply_by_kernel);
+	tcase_add_loop_test(tc, serve_ends, 0, 2);
 	tcase_add_test(tc, guard);
 	tcase_add_test(tc, unwinding);
 	tcase_add_loop_test(tc, ranges, 0, 4);
@@ -726,6 +838,7 @@ int main(void)
 	}
 	add(s, "trampoline", setup);
 	add(s, "timed", setup_timed);
+	add(s, "inside", setup_inside);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
