@@ -157,7 +157,7 @@ static volatile int mode[NR]; /* what set_control() was last given by a receiver
 static void set_control(int n)
 {
 	uint32_t mxcsr = 0x1f80 | (n & 3) << 13;
-	uint16_t fcw = 0x37f & ~((n & 3) << 10);
+	uint16_t fcw = 0x37f | (n & 3) << 10;
 
 	__asm__ volatile("ldmxcsr %0; fldcw %1" : : "m"(mxcsr), "m"(fcw));
 }
@@ -168,7 +168,7 @@ static bool control_is(int n)
 	uint16_t fcw;
 
 	__asm__ volatile("stmxcsr %0; fnstcw %1" : "=m"(mxcsr), "=m"(fcw));
-	return mxcsr == (0x1f80U | (n & 3) << 13) && fcw == (0x37f & ~((n & 3) << 10));
+	return mxcsr == (0x1f80U | (n & 3) << 13) && fcw == (0x37f | (n & 3) << 10);
 }
 
 static struct tramp_ret do_call(int from, int to, uint32_t proc, uint64_t arg)
