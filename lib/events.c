@@ -823,7 +823,8 @@ int events_collect(struct event_set *set, struct epoll_event *events, int max)
 		if (!state)
 			continue;
 		report(set, &set->items[index], state, &events[n++]);
-		set->cursor = index + 1;
+		/* At the end there is nothing more to find. */
+		set->cursor = (uint32_t)index + 1 < set->nr_items ? index + 1 : 0;
 	}
 	pthread_mutex_unlock(&set->lock);
 	return n;
