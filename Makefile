@@ -52,6 +52,7 @@ help:
 	@echo 'kselftests        what Linux tests of itself is the same with the module; KERNEL='
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
 	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
+	@echo 'bench-native       the fast paths on this CPU, without the module: table, JSON, plots'
 	@echo 'style             checkpatch, sparse, shellcheck, manual pages, clang-format'
 	@echo 'format            let clang-format put all but the module in order'
 	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
