@@ -125,9 +125,8 @@ static void parked(struct rpal_thr *thr, int fd, int64_t until)
  * makes a wait return on the sender's CPU, which expects the sender's returns, and
  * gets each of them wrong.
  */
-static inline __attribute__((always_inline)) int64_t answer(struct rpal_thr *thr, int fd,
-							     int64_t until, int64_t status,
-							     int64_t result)
+static inline __attribute__((always_inline)) int64_t
+answer(struct rpal_thr *thr, int fd, int64_t until, int64_t status, int64_t result)
 {
 	int64_t ret;
 
@@ -176,7 +175,7 @@ static __attribute__((noinline)) int64_t begin_wait(struct rpal_thr *thr, int fd
  * called meanwhile are run. Else RPAL_WAITED_* or a negative errno.
  */
 static inline __attribute__((always_inline)) int64_t wait_once(struct rpal_thr *thr, int fd,
-								int64_t until)
+							       int64_t until)
 {
 	int64_t ret;
 
@@ -333,9 +332,8 @@ static int timed_out(struct rpal_thr *thr, struct event_set *set, int epfd,
 	return open ? look(thr, set, epfd, events, max) : 0;
 }
 
-static inline __attribute__((always_inline)) int wait_until(struct rpal_thr *thr, int epfd,
-							     struct epoll_event *events, int max,
-							     int64_t until)
+static inline __attribute__((always_inline)) int
+wait_until(struct rpal_thr *thr, int epfd, struct epoll_event *events, int max, int64_t until)
 {
 	struct event_set *set = events_set(epfd);
 	int64_t ret;

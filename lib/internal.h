@@ -235,8 +235,7 @@ static inline int rpal_link_get(int id, struct rpal_link *link)
 	struct rpal_link slow; /* so that @link itself can be in registers */
 	int ret;
 
-	if (likely(rpal_up() && id >= 1 && id <= MAX_ID &&
-		   rpal_link_read(id, link) == LINK_LINKED))
+	if (likely(rpal_up() && id >= 1 && id <= MAX_ID && rpal_link_read(id, link) == LINK_LINKED))
 		return 0;
 	ret = rpal_link_get_slowly(id, &slow);
 	*link = slow;

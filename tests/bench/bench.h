@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /* Something that must be so, or no figure means anything. */
-#define MUST(cond)                                              \
-	do {                                                    \
-		if (!(cond))                                    \
+#define MUST(cond)                                             \
+	do {                                                   \
+		if (!(cond))                                   \
 			bench_fail(__FILE__, __LINE__, #cond); \
 	} while (0)
 

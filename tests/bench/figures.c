@@ -17,10 +17,12 @@
 const char *const place_names[NR_PLACES] = { "one-cpu", "two-cpus", "unpinned" };
 
 /* Shared with the children that measure. */
-static struct {
+struct figures {
 	unsigned int n;
 	struct figure figure[MAX_FIGURES];
-} *all;
+};
+
+static struct figures *all;
 
 void figures_init(void)
 {

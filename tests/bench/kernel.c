@@ -6,6 +6,7 @@
  */
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -141,10 +142,20 @@ static void all_ways(void)
 	const struct way *way;
 	enum place place;
 
-	for (way = ways; way->name; way++)
+#ifndef HAVE_URING
+	printf("io_uring is not measured: liburing-dev was not there when this was built\n");
+#endif
+	if (!machine_has_two_cpus())
+		printf("only one CPU may be used: nothing is measured on two\n");
+	for (way = ways; way->name; way++) {
+		if (way->usable && !way->usable()) {
+			printf("%s: not measured, the kernel refuses it\n", way->name);
+			continue;
+		}
 		for (place = 0; place < NR_PLACES; place++)
 			if (has_sense(way, place))
 				run(way, place);
+	}
 }
 
 void kernel_measure(void)

@@ -99,8 +99,8 @@ static void open_pipes(struct line *l)
 
 static void open_boxes(struct line *l)
 {
-	char *p = mmap(NULL, 2 * BOX_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		       0);
+	char *p =
+		mmap(NULL, 2 * BOX_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	MUST(p != MAP_FAILED);
 	l->box[0] = (struct box *)p;
@@ -217,6 +217,16 @@ struct ring {
 	unsigned int due;
 };
 
+static bool has_ring(void)
+{
+	struct io_uring uring;
+
+	if (io_uring_queue_init(8, &uring, 0))
+		return false;
+	io_uring_queue_exit(&uring);
+	return true;
+}
+
 static void begin_ring(struct line *l)
 {
 	l->ring = calloc(1, sizeof(*l->ring));
@@ -252,27 +262,79 @@ static void take_ring(struct line *l, void *data, size_t len)
 /* ------------------------------------------------------------------ all ways */
 
 const struct way ways[] = {
-	{ "unix stream, epoll", .payloads = true, .open = open_stream, .begin = begin_epoll,
-	  .put = put_bytes, .take = take_by_epoll },
-	{ "unix stream, read", .payloads = true, .open = open_stream, .put = put_bytes,
-	  .take = take_bytes },
-	{ "unix seqpacket, epoll", .open = open_seqpacket, .begin = begin_epoll, .put = put_bytes,
-	  .take = take_by_epoll },
-	{ "unix seqpacket, read", .open = open_seqpacket, .put = put_bytes, .take = take_bytes },
-	{ "pipe", .open = open_pipes, .put = put_bytes, .take = take_bytes },
-	{ "shared memory, eventfd", .open = open_boxes_and_eventfds, .put = put_eventfd,
-	  .take = take_eventfd },
-	{ "shared memory, futex", .payloads = true, .open = open_boxes, .put = put_futex,
-	  .take = take_futex },
+	{
+		.name = "unix stream, epoll",
+		.payloads = true,
+		.open = open_stream,
+		.begin = begin_epoll,
+		.put = put_bytes,
+		.take = take_by_epoll,
+	},
+	{
+		.name = "unix stream, read",
+		.payloads = true,
+		.open = open_stream,
+		.put = put_bytes,
+		.take = take_bytes,
+	},
+	{
+		.name = "unix seqpacket, epoll",
+		.open = open_seqpacket,
+		.begin = begin_epoll,
+		.put = put_bytes,
+		.take = take_by_epoll,
+	},
+	{
+		.name = "unix seqpacket, read",
+		.open = open_seqpacket,
+		.put = put_bytes,
+		.take = take_bytes,
+	},
+	{
+		.name = "pipe",
+		.open = open_pipes,
+		.put = put_bytes,
+		.take = take_bytes,
+	},
+	{
+		.name = "shared memory, eventfd",
+		.open = open_boxes_and_eventfds,
+		.put = put_eventfd,
+		.take = take_eventfd,
+	},
+	{
+		.name = "shared memory, futex",
+		.payloads = true,
+		.open = open_boxes,
+		.put = put_futex,
+		.take = take_futex,
+	},
 #ifdef HAVE_URING
-	{ "unix stream, io_uring", .open = open_stream, .begin = begin_ring, .put = put_ring,
-	  .take = take_ring },
+	{
+		.name = "unix stream, io_uring",
+		.usable = has_ring,
+		.open = open_stream,
+		.begin = begin_ring,
+		.put = put_ring,
+		.take = take_ring,
+	},
 #endif
-	{ "shared memory, spinning", .polling = true, .open = open_boxes, .put = put_polled,
-	  .take = take_spinning },
-	{ "shared memory, sched_yield", .polling = true, .yields = true, .open = open_boxes,
-	  .put = put_polled, .take = take_yielding },
-	{}
+	{
+		.name = "shared memory, spinning",
+		.polling = true,
+		.open = open_boxes,
+		.put = put_polled,
+		.take = take_spinning,
+	},
+	{
+		.name = "shared memory, sched_yield",
+		.polling = true,
+		.yields = true,
+		.open = open_boxes,
+		.put = put_polled,
+		.take = take_yielding,
+	},
+	{},
 };
 
 void line_open(struct line *l, const struct way *way)

@@ -47,6 +47,7 @@ struct line {
  * @polling:	it burns its CPU
  * @yields:	but lets others run
  * @payloads:	is also measured with more than 32 bytes
+ * @usable:	does the kernel let us? NULL: yes
  * @open:	before the child is made
  * @begin:	then, in each process; may be NULL
  * @put:	send
@@ -57,6 +58,7 @@ struct way {
 	bool polling;
 	bool yields;
 	bool payloads;
+	bool (*usable)(void);
 	void (*open)(struct line *l);
 	void (*begin)(struct line *l);
 	void (*put)(struct line *l, const void *data, size_t len);

@@ -199,8 +199,7 @@ static int command(unsigned long cmd, void *arg)
  * RPAL_IOC_WAIT on a stack of its own: as soon as the word says WAIT, others run
  * on the thread's. Then go on at wait_ip with what is in the block by then.
  */
-__asm__(
-	"	.text\n"
+__asm__("	.text\n"
 	"	.globl	module_tr_ioctl\n"
 	"	.type	module_tr_ioctl, @function\n"
 	"module_tr_ioctl:\n"

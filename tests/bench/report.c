@@ -145,8 +145,8 @@ static json_t *machine(void)
 	set(m, "kernel_version", json_string(u.version));
 	set(m, "governor", governor());
 	set(m, "mitigations", mitigations());
-	set(m, "load", first_line("/proc/loadavg", load, sizeof(load)) ? json_string(load) :
-									 json_null());
+	set(m, "load",
+	    first_line("/proc/loadavg", load, sizeof(load)) ? json_string(load) : json_null());
 	set(m, "cpu_of_client", json_integer(machine_cpu(0)));
 	set(m, "cpu_of_server_on_two_cpus", json_integer(machine_cpu(1)));
 	return m;
