@@ -19,7 +19,7 @@ void bench_fail(const char *file, int line, const char *what) __attribute__((nor
 /* --- figures.c */
 
 /* Where the two sides run. */
-enum place { ONE_CPU, TWO_CPUS, FREE, NR_PLACES };
+enum pinning { ONE_CPU, TWO_CPUS, FREE, NR_PLACES };
 
 extern const char *const place_names[NR_PLACES];
 
@@ -47,7 +47,7 @@ enum kind {
 struct figure {
 	char name[40];
 	enum kind kind;
-	enum place place;
+	enum pinning place;
 	size_t size;
 	unsigned int batch;
 	unsigned int samples;
@@ -71,7 +71,7 @@ struct figure {
 struct job {
 	const char *name;
 	enum kind kind;
-	enum place place;
+	enum pinning place;
 	size_t size;
 	unsigned int batch;
 	unsigned int samples;
@@ -85,11 +85,11 @@ void figures_measure(const struct job *job);
 /* The first figure from *i on, or NULL; *i is then behind it. */
 const struct figure *figures_next(unsigned int *i);
 /* That one, NULL if it was not measured. */
-const struct figure *figures_find(const char *name, enum place place, size_t size);
+const struct figure *figures_find(const char *name, enum pinning place, size_t size);
 /* The fastest round trip of 32 bytes by way of the kernel at a place, or NULL. */
-const struct figure *figures_best_kernel(enum place place);
+const struct figure *figures_best_kernel(enum pinning place);
 /* The median, or 0 if it was not measured. */
-double figures_median(const char *name, enum place place, size_t size);
+double figures_median(const char *name, enum pinning place, size_t size);
 
 /* --- machine.c */
 
@@ -98,7 +98,7 @@ int machine_cpu(int side);
 bool machine_has_two_cpus(void);
 bool machine_has_pku(void);
 /* Have the calling process run where this side does at a place. */
-void machine_pin(enum place place, int side);
+void machine_pin(enum pinning place, int side);
 /* In a child of its own; what it does must be over in some seconds. */
 void machine_in_child(void (*fn)(void));
 

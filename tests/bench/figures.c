@@ -87,7 +87,7 @@ const struct figure *figures_next(unsigned int *i)
 	return *i < all->n ? &all->figure[(*i)++] : NULL;
 }
 
-const struct figure *figures_find(const char *name, enum place place, size_t size)
+const struct figure *figures_find(const char *name, enum pinning place, size_t size)
 {
 	const struct figure *f;
 	unsigned int i = 0;
@@ -98,7 +98,7 @@ const struct figure *figures_find(const char *name, enum place place, size_t siz
 	return NULL;
 }
 
-const struct figure *figures_best_kernel(enum place place)
+const struct figure *figures_best_kernel(enum pinning place)
 {
 	const struct figure *f, *best = NULL;
 	unsigned int i = 0;
@@ -110,7 +110,7 @@ const struct figure *figures_best_kernel(enum place place)
 	return best;
 }
 
-double figures_median(const char *name, enum place place, size_t size)
+double figures_median(const char *name, enum pinning place, size_t size)
 {
 	const struct figure *f = figures_find(name, place, size);
 

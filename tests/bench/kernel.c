@@ -74,7 +74,7 @@ static uint64_t round_trip(void *arg, unsigned int batch)
 	return timer_end() - begin;
 }
 
-static void measure(struct session *s, enum place place, unsigned int samples)
+static void measure(struct session *s, enum pinning place, unsigned int samples)
 {
 	const struct job job = {
 		.name = s->way->name,
@@ -90,14 +90,14 @@ static void measure(struct session *s, enum place place, unsigned int samples)
 	figures_measure(&job);
 }
 
-static bool has_sense(const struct way *way, enum place place)
+static bool has_sense(const struct way *way, enum pinning place)
 {
 	if (place == TWO_CPUS && !machine_has_two_cpus())
 		return false;
 	return !way->polling || (way->yields ? place == ONE_CPU : place == TWO_CPUS);
 }
 
-static pid_t start(struct session *s, enum place place)
+static pid_t start(struct session *s, enum pinning place)
 {
 	pid_t pid;
 
@@ -118,7 +118,7 @@ static pid_t start(struct session *s, enum place place)
 	return pid;
 }
 
-static void run(const struct way *way, enum place place)
+static void run(const struct way *way, enum pinning place)
 {
 	static uint64_t out[MAX_PAYLOAD / 8];
 	struct session s = { .way = way, .out = out, .len = SMALL };
@@ -140,7 +140,7 @@ static void run(const struct way *way, enum place place)
 static void all_ways(void)
 {
 	const struct way *way;
-	enum place place;
+	enum pinning place;
 
 #ifndef HAVE_URING
 	printf("io_uring is not measured: liburing-dev was not there when this was built\n");

@@ -58,7 +58,7 @@ bool machine_has_pku(void)
 	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx & CPUID7_OSPKE;
 }
 
-void machine_pin(enum place place, int side)
+void machine_pin(enum pinning place, int side)
 {
 	cpu_set_t set;
 

@@ -113,15 +113,20 @@ static uint64_t one_way(void *arg, unsigned int batch)
 	return arrived - begin;
 }
 
-/* Until it is called, and does not find messages on its own task. */
+/*
+ * Until it is called, and does not find messages on its own task. If it does not get
+ * to run for some time, the queue is full.
+ */
 static void wait_for_server(const struct end *e)
 {
 	int64_t words[WORDS] = { 4711 };
+	int n;
 
 	do {
 		usleep(1000);
 		arrived = 0;
-		MUST(me->lib->write_ptrs(SERVER, e->handle, words, WORDS) == WORDS);
+		n = me->lib->write_ptrs(SERVER, e->handle, words, WORDS);
+		MUST(n == WORDS || n == -RPAL_QUEUE_PUT_FAILED);
 	} while (!arrived);
 }
 

@@ -27,7 +27,7 @@ static uint64_t measure_hz(void)
 		;
 	ticks = timer_end() - ticks;
 	passed = now_ns() - ns;
-	return (unsigned __int128)ticks * 1000000000 / passed;
+	return (__uint128_t)ticks * 1000000000 / passed;
 }
 
 static int by_value(const void *a, const void *b)
