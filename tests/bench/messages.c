@@ -175,9 +175,16 @@ static void on_sigsys(int sig, siginfo_t *info, void *context)
  */
 static void count_system_calls(const struct end *e)
 {
-	struct sigaction sa = { .sa_sigaction = on_sigsys, .sa_flags = SA_SIGINFO };
+	/* A handler begins with key 0 alone, so the thread's stack is closed to it. */
+	static char stack[65536];
+	const stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction sa = {
+		.sa_sigaction = on_sigsys,
+		.sa_flags = SA_SIGINFO | SA_ONSTACK,
+	};
 	unsigned int i;
 
+	MUST(!sigaltstack(&ss, NULL));
 	MUST(!sigaction(SIGSYS, &sa, NULL));
 	if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector)) {
 		printf("system calls are not counted: no syscall user dispatch here\n");
