@@ -79,7 +79,8 @@ struct job {
 	void *arg;
 };
 
-void figures_init(void);
+/* One part-th of the samples is to be taken. */
+void figures_init(unsigned int part);
 /* Measure, and keep. May be done in a child of fork(). */
 void figures_measure(const struct job *job);
 /* The first figure from *i on, or NULL; *i is then behind it. */

@@ -23,9 +23,11 @@ struct figures {
 };
 
 static struct figures *all;
+static unsigned int part;
 
-void figures_init(void)
+void figures_init(unsigned int of_samples)
 {
+	part = of_samples ? of_samples : 1;
 	all = mmap(NULL, sizeof(*all), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	MUST(all != MAP_FAILED);
 }
@@ -58,12 +60,13 @@ void figures_measure(const struct job *job)
 {
 	static struct histogram h;
 	struct figure repeat[REPEATS] = {}, *f = &repeat[REPEATS / 2];
+	unsigned int samples = job->samples / part + 1;
 	double min = 0;
 	int i;
 
-	run(job, job->samples / 4 + 1, &h); /* to be warm */
+	run(job, samples / 4 + 1, &h); /* to be warm */
 	for (i = 0; i < REPEATS; i++) {
-		run(job, job->samples, &h);
+		run(job, samples, &h);
 		repeat[i].median = quantile(&h, 500);
 		repeat[i].p99 = quantile(&h, 990);
 		repeat[i].p999 = quantile(&h, 999);
@@ -76,7 +79,7 @@ void figures_measure(const struct job *job)
 	f->place = job->place;
 	f->size = job->size;
 	f->batch = job->batch;
-	f->samples = job->samples;
+	f->samples = samples;
 	f->min = min;
 	MUST(all->n < MAX_FIGURES);
 	all->figure[all->n++] = *f;

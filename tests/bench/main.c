@@ -2,9 +2,11 @@
 /*
  * native [PREFIX]: what calls and messages cost on this very CPU, without the
  * module, beside what the kernel offers. A table; with PREFIX also PREFIX.json and
- * columns for plotting. With -r only the library's part, and the table.
+ * columns for plotting. native -r [N]: only the library's part, and the table, with
+ * one Nth of the samples, for machines that are emulated.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 
@@ -31,7 +33,7 @@ int main(int argc, char **argv)
 	}
 	machine_pin(ONE_CPU, 0);
 	timer_init();
-	figures_init();
+	figures_init(only_rpal && argc > 2 ? atoi(argv[2]) : 1);
 	machine_in_child(floor_measure);
 	calls_measure();
 	messages_measure();
