@@ -352,7 +352,8 @@ static void put_dropped(struct list_head *dropped)
  * rpal_thread_bury() - forget a thread that was killed
  * @t:		the thread, dead; the caller has a reference
  *
- * Context: task context, under no lock; does not sleep.
+ * Context: task context, under no lock, preemptible; does not sleep but for locks,
+ * with PREEMPT_RT.
  */
 void rpal_thread_bury(struct rpal_tcb *t)
 {
