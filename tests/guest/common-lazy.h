@@ -71,6 +71,7 @@ struct lazy_shared {
 };
 
 extern struct lazy_shared *lazy;
+extern int lazy_fd; /* a service's management file */
 
 #define LAZY_ADD(what) __atomic_add_fetch(&(what), 1, __ATOMIC_RELAXED)
 
