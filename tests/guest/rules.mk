@@ -27,7 +27,7 @@ $(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 
 # The same, with the library; or with what it does not export.
 GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver call-messages call-deadline \
-		   stress-restart call-gone \
+		   stress-restart stress-recovery call-gone \
 		   call-recovery
 
 $(GUEST_STATIC_LIB:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o \
