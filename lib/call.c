@@ -235,7 +235,7 @@ static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len,
 	if (unlikely(flags & ~CALL_FLAGS ||
 		     (flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE)))
 		return rpal_fail(-EINVAL, "unknown flags, or two grants that exclude each other");
-	if (unlikely(thr->depth >= RPAL_MAX_DEPTH))
+	if (unlikely(rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
 		return rpal_failf(-ELOOP, "calls can be nested %d deep", RPAL_MAX_DEPTH);
 	if (unlikely(len && !reachable(id, arg, len)))
 		return rpal_fail(-EFAULT,
@@ -357,7 +357,7 @@ static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, in
 			  unsigned int index)
 {
 	struct tramp_call c = {
-		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, thr->depth + 1),
+		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1),
 		.pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, RPAL_CALL_GRANT_NONE),
 		.ret_pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, 0),
 	};
@@ -524,7 +524,7 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 		return ret;
 	c.arg = (uintptr_t)arg;
 	c.len = len;
-	c.what = TRAMP_WHAT(how->procedure, flags, thr->depth + 1);
+	c.what = TRAMP_WHAT(how->procedure, flags, rpal_thr_depth(thr) + 1);
 	c.pkru = rpal_pkru_for(rpal_state.pkey, link.pkey, flags);
 	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? rpal_pkru_for(rpal_state.pkey, link.pkey, 0) :
 						    c.pkru;

@@ -172,6 +172,20 @@ struct rpal_thr {
 
 /* The calling thread if it is registered, else NULL. Cheap. */
 struct rpal_thr *rpal_thr_self(void);
+/*
+ * How deep in calls it is. Who was woken by a message, and has been handed over to
+ * its own task since, is in none: the writer goes on and waits for nothing.
+ */
+static inline unsigned int rpal_thr_depth(const struct rpal_thr *thr)
+{
+	uint64_t word;
+
+	if (likely(!thr->open))
+		return thr->depth;
+	word = __atomic_load_n(&thr->block->word, __ATOMIC_ACQUIRE);
+	return (word & RPAL_ST_MASK) == RPAL_ST_CALL ? thr->depth : 0;
+}
+
 /* The block of one of the own threads, NULL if there is none. */
 struct rpal_block *rpal_thr_block(int index);
 /* What the library keeps in the user words of a block. */

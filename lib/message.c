@@ -386,7 +386,7 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 			return rpal_failf(-RPAL_INVAL_SERVICE, "service %d has ended", service_id);
 		return write_failed(ret, service_id);
 	}
-	if (unlikely(flags & RPAL_WRITE_QUEUE || thr->depth >= RPAL_MAX_DEPTH))
+	if (unlikely(flags & RPAL_WRITE_QUEUE || rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
 		wake_waiters(thr, &link, &p, service_id);
 	else
 		delivery = call_or_tell(thr, &link, &p, service_id);
