@@ -71,4 +71,5 @@ RPAL_DEBUG_PARAM(no_rights, "link without checking rights");
 RPAL_DEBUG_PARAM(no_lazy, "let called code make system calls as its caller");
 RPAL_DEBUG_PARAM(no_restart, "do not mend calls caught inside a trampoline");
 RPAL_DEBUG_PARAM(no_rseq, "let registered threads take rseq");
+RPAL_DEBUG_PARAM(no_guard, "do not go back to recovery points");
 RPAL_DEBUG_PARAM(no_clamp, "do not keep mappings inside the slot");

@@ -61,6 +61,7 @@ extern bool rpal_debug_no_rights;
 extern bool rpal_debug_no_clamp;
 extern bool rpal_debug_no_lazy;
 extern bool rpal_debug_no_restart;
+extern bool rpal_debug_no_guard;
 extern bool rpal_debug_no_rseq;
 
 /* --------------------------------------------------------------- stat.c */

@@ -80,6 +80,7 @@ int64_t rpal_dispatch(struct rpal_thr *thr, int64_t *result)
 	caller.depth = TRAMP_DEPTH(in->what);
 	thr->depth = caller.depth;
 	*result = fn((void *)(uintptr_t)in->arg, in->len, &caller, procedures[number].ctx);
+	rpal_close_all(thr);
 	thr->depth = 0;
 	return 0;
 }
@@ -94,7 +95,6 @@ static bool wait_ended(int64_t ret)
 /* Wait and answer until something else than a call comes. */
 static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 {
-	const struct tramp *tr = rpal_state.tramp;
 	struct tramp_in *in = &thr->in;
 	int64_t status = 0, result = 0, ret, failed = 0;
 	bool replied = false;
@@ -103,11 +103,11 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 		.dev = rpal_state.fd,
 		.wait = { .size = sizeof(in->wait), .fd = fd, .timeout_ns = timeout_ns },
 	};
-	ret = tr->wait(thr->block, in);
+	ret = rpal_tr_wait(thr);
 	for (;;) {
 		while (!ret) {
 			status = rpal_dispatch(thr, &result);
-			ret = tr->reply(thr->block, in, status, result);
+			ret = rpal_tr_reply(thr, status, result);
 			replied = true;
 		}
 		if (wait_ended(ret) || !replied || failed)
@@ -116,7 +116,7 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 		failed = ret;
 		in->wait.fd = -1;
 		in->wait.timeout_ns = 0;
-		ret = tr->reply(thr->block, in, status, result);
+		ret = rpal_tr_reply(thr, status, result);
 	}
 	return failed ? failed : ret;
 }
@@ -156,6 +156,7 @@ static int wait_fd(struct rpal_thr *thr, int fd)
 EXPORT int rpal_serve(int fd, int timeout_ms)
 {
 	int64_t timeout_ns = timeout_ms < 0 ? -1 : timeout_ms * 1000000LL;
+	struct rpal_aside aside;
 	struct rpal_thr *thr;
 	int ret, wfd;
 
@@ -172,9 +173,12 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 	if (__atomic_load_n(&stopped, __ATOMIC_ACQUIRE))
 		return RPAL_SERVE_STOPPED;
 
+	/* Procedures are not to see what the application has set up for itself. */
+	rpal_put_aside(thr, &aside);
 	thr->serving = true;
 	ret = serve(thr, wfd, timeout_ns);
 	thr->serving = false;
+	rpal_take_back(thr, &aside);
 
 	switch (ret) {
 	case RPAL_WAITED_EVENT:
@@ -231,7 +235,7 @@ static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len,
 	if (unlikely(flags & ~CALL_FLAGS ||
 		     (flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE)))
 		return rpal_fail(-EINVAL, "unknown flags, or two grants that exclude each other");
-	if (unlikely(thr->depth >= RPAL_MAX_DEPTH))
+	if (unlikely(rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
 		return rpal_failf(-ELOOP, "calls can be nested %d deep", RPAL_MAX_DEPTH);
 	if (unlikely(len && !reachable(id, arg, len)))
 		return rpal_fail(-EFAULT,
@@ -349,11 +353,11 @@ static struct tramp_ret await_reply(bool timed)
 	return (struct tramp_ret){ .status = req.status, .result = req.result };
 }
 
-int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
-			unsigned int index)
+static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
+			  unsigned int index)
 {
 	struct tramp_call c = {
-		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, thr->depth + 1),
+		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1),
 		.pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, RPAL_CALL_GRANT_NONE),
 		.ret_pkru = rpal_pkru_for(rpal_state.pkey, link->pkey, 0),
 	};
@@ -372,11 +376,18 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 	return r.status;
 }
 
-int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg)
+int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
+			unsigned int index)
 {
-	uint32_t pkru = rpal_pkru_for(rpal_state.pkey, peer_pkey, RPAL_CALL_GRANT_WRITE);
+	struct rpal_aside aside;
+	int64_t ret;
 
-	return rpal_state.tramp->guard(thr->block, fn, arg, pkru);
+	if (likely(!rpal_is_armed(thr)))
+		return call_async(thr, link, id, index);
+	rpal_put_aside(thr, &aside);
+	ret = call_async(thr, link, id, index);
+	rpal_take_back(thr, &aside);
+	return ret;
 }
 
 /* One sentence for each way in which a call does not come about. */
@@ -413,8 +424,8 @@ static int call_failed(int ret, int id, uint32_t procedure)
 }
 
 /* Call until a receiver has answered or it is clear that none will. */
-static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsigned int flags,
-		bool timed, struct tramp_call *c, int64_t *result)
+static int call_until(struct rpal_thr *thr, const struct rpal_link *link, int id,
+		      unsigned int flags, bool timed, struct tramp_call *c, int64_t *result)
 {
 	uint8_t *hint = &thr->hint[id];
 	struct tramp_ret r;
@@ -457,6 +468,28 @@ static int call(struct rpal_thr *thr, const struct rpal_link *link, int id, unsi
 	return r.status;
 }
 
+/* What the application, or whom this signal handler has interrupted, had set up stays. */
+static __attribute__((noinline)) int call_aside(struct rpal_thr *thr, const struct rpal_link *link,
+						int id, unsigned int flags, bool timed,
+						struct tramp_call *c, int64_t *result)
+{
+	struct rpal_aside aside;
+	int ret;
+
+	rpal_put_aside(thr, &aside);
+	ret = call_until(thr, link, id, flags, timed, c, result);
+	rpal_take_back(thr, &aside);
+	return ret;
+}
+
+static inline int call(struct rpal_thr *thr, const struct rpal_link *link, int id,
+		       unsigned int flags, bool timed, struct tramp_call *c, int64_t *result)
+{
+	if (unlikely(rpal_is_armed(thr)))
+		return call_aside(thr, link, id, flags, timed, c, result);
+	return call_until(thr, link, id, flags, timed, c, result);
+}
+
 /* A deadline that has passed long ago: what rpal_call_cancel() writes. */
 #define CANCELLED 1
 
@@ -491,7 +524,7 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 		return ret;
 	c.arg = (uintptr_t)arg;
 	c.len = len;
-	c.what = TRAMP_WHAT(how->procedure, flags, thr->depth + 1);
+	c.what = TRAMP_WHAT(how->procedure, flags, rpal_thr_depth(thr) + 1);
 	c.pkru = rpal_pkru_for(rpal_state.pkey, link.pkey, flags);
 	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? rpal_pkru_for(rpal_state.pkey, link.pkey, 0) :
 						    c.pkru;

@@ -127,7 +127,7 @@ static int64_t answer(struct rpal_thr *thr, int fd, int64_t until, int64_t statu
 	if (thr->parked_fd != fd || until < thr->parked_until)
 		ask_for_wake(thr);
 	prepare(thr, fd, until);
-	ret = rpal_state.tramp->reply(thr->block, &thr->in, status, result);
+	ret = rpal_tr_reply(thr, status, result);
 	if (thr->in.wait.flags != NOT_ASKED)
 		parked(thr, fd, until);
 	return ret;
@@ -144,7 +144,7 @@ static bool was_parked(int64_t ret)
  * Wait once; 0: a message has come, and the call is open. Procedures that are
  * called meanwhile are run. Else RPAL_WAITED_* or a negative errno.
  */
-static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
+static int64_t wait_and_serve(struct rpal_thr *thr, int fd, int64_t until)
 {
 	int64_t ret, status = 0, result = 0;
 
@@ -156,7 +156,7 @@ static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
 		memset(&thr->in, 0, sizeof(thr->in));
 		prepare(thr, fd, until);
 		parked(thr, fd, until);
-		ret = rpal_state.tramp->wait(thr->block, &thr->in);
+		ret = rpal_tr_wait(thr);
 	}
 	while (!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE) {
 		status = rpal_dispatch(thr, &result);
@@ -173,6 +173,20 @@ static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
 	thr->depth = TRAMP_DEPTH(thr->in.what);
 	thr->rounds = 0;
 	return 0;
+}
+
+/* Procedures are not to see what the application has set up for itself. */
+static int64_t wait_once(struct rpal_thr *thr, int fd, int64_t until)
+{
+	struct rpal_aside aside;
+	int64_t ret;
+
+	if (likely(!rpal_is_armed(thr)))
+		return wait_and_serve(thr, fd, until);
+	rpal_put_aside(thr, &aside);
+	ret = wait_and_serve(thr, fd, until);
+	rpal_take_back(thr, &aside);
+	return ret;
 }
 
 /* Let the caller go on, and be on one's own task. 0 or -EINTR. */

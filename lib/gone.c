@@ -76,14 +76,18 @@ EXPORT int rpal_clean_service_next(int64_t *ptr, struct rpal_gone *gone)
 	return 1;
 }
 
-/* Also what a request to it has left behind; that there may be none is fine. */
+/*
+ * Also what a request to it has left behind; that there may be none is fine. Who
+ * has released the link may be linked anew already: that stays.
+ */
 EXPORT void rpal_clean_service_end(int64_t *ptr)
 {
 	struct batch *batch = (struct batch *)(intptr_t)*ptr;
 	int i;
 
 	for (i = 0; i < batch->nr; i++)
-		rpal_release_service(batch->gone[i].key);
+		if (rpal_link_state(batch->gone[i].key) < 0)
+			rpal_release_service(batch->gone[i].key);
 	free(batch);
 	*ptr = 0;
 }

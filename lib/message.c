@@ -366,6 +366,9 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 		return -RPAL_INVAL_SERVICE;
 	if (unlikely(!thr) && rpal_thr_get(RPAL_THREAD_SENDER, &thr))
 		return -RPAL_INVAL_THREAD;
+	/* It could not wake anybody by a call. */
+	if (unlikely(rpal_in_call(thr)))
+		return write_failed(-EBUSY, service_id);
 	post_init(&p, &link, service_id, rpalfd);
 	p.words = ptrs;
 	p.n = len;
@@ -383,7 +386,7 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 			return rpal_failf(-RPAL_INVAL_SERVICE, "service %d has ended", service_id);
 		return write_failed(ret, service_id);
 	}
-	if (unlikely(flags & RPAL_WRITE_QUEUE || thr->depth >= RPAL_MAX_DEPTH))
+	if (unlikely(flags & RPAL_WRITE_QUEUE || rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
 		wake_waiters(thr, &link, &p, service_id);
 	else
 		delivery = call_or_tell(thr, &link, &p, service_id);
@@ -549,47 +552,4 @@ EXPORT int rpal_get_peer_rid(uint64_t sid_fd)
 	uint64_t handle;
 
 	return rpal_uds_fdmap_timeout(sid_fd, &handle, 0) ? -1 : HANDLE_RID(handle);
-}
-
-/* --- touching a peer's memory */
-
-struct access {
-	access_fn fn;
-	va_list *args;
-	int ret;
-};
-
-static int64_t do_access(void *arg)
-{
-	struct access *a = arg;
-
-	a->ret = a->fn(*a->args);
-	return 0;
-}
-
-EXPORT status_t rpal_read_access_safety(access_fn fn, int *ret, ...)
-{
-	struct access a = { .fn = fn };
-	struct rpal_thr *thr;
-	va_list args;
-	int64_t err;
-
-	if (!fn)
-		return rpal_fail(RPAL_FAILURE, "a function is needed");
-	if (rpal_thr_get(RPAL_THREAD_SENDER, &thr))
-		return RPAL_FAILURE;
-	va_start(args, ret);
-	a.args = &args;
-	err = rpal_state.tramp->guard(thr->block, do_access, &a,
-				      rpal_state.pkeys ? rpal_pkru_read() : 0);
-	va_end(args);
-	if (err == -EBUSY)
-		return rpal_fail(RPAL_FAILURE,
-				 "a signal handler that has interrupted a call cannot "
-				 "touch memory of peers");
-	if (err)
-		return rpal_fail(RPAL_FAILURE, "memory of a peer is not there any more");
-	if (ret)
-		*ret = a.ret;
-	return RPAL_SUCCESS;
 }

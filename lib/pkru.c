@@ -38,48 +38,18 @@ uint32_t rpal_pkru_for(uint32_t own, uint32_t callee, unsigned int flags)
 	return with(pkru, own, NO_WRITE);
 }
 
-EXPORT status_t rpal_copy_prepare(int service_id)
+uint32_t rpal_pkru_open(uint32_t pkru, uint32_t key)
 {
-	struct rpal_thr *thr;
-	struct rpal_link link;
-	uint32_t pkru;
-	int ret;
-
-	ret = rpal_link_get(service_id, &link);
-	if (ret)
-		return RPAL_FAILURE;
-	ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
-	if (ret)
-		return RPAL_FAILURE;
-	if (!rpal_state.pkeys) {
-		thr->opened |= 1;
-		return RPAL_SUCCESS;
-	}
-	pkru = rpal_pkru_read();
-	if (!thr->opened)
-		thr->saved_pkru = pkru;
-	thr->opened |= 1U << link.pkey;
-	rpal_pkru_write(with(pkru, link.pkey, 0));
-	return RPAL_SUCCESS;
+	return with(pkru, key, 0);
 }
 
-EXPORT status_t rpal_copy_finish(void)
+uint32_t rpal_pkru_close(uint32_t pkru, unsigned int keys, uint32_t before)
 {
-	struct rpal_thr *thr = rpal_thr_self();
-	uint32_t pkru, mask = 0;
+	uint32_t mask = 0;
 	unsigned int key;
 
-	if (!thr || !thr->opened)
-		return rpal_fail(RPAL_FAILURE, "rpal_copy_prepare() has opened "
-					       "nothing in this thread");
-	if (rpal_state.pkeys) {
-		for (key = 1; key < 16; key++)
-			if (thr->opened & 1U << key)
-				mask |= BITS(NO_ACCESS | NO_WRITE, key);
-		/* Only these: a procedure may have more open by its caller's grant. */
-		pkru = rpal_pkru_read();
-		rpal_pkru_write((pkru & ~mask) | (thr->saved_pkru & mask));
-	}
-	thr->opened = 0;
-	return RPAL_SUCCESS;
+	for (key = 1; key < 16; key++)
+		if (keys & 1U << key)
+			mask |= BITS(NO_ACCESS | NO_WRITE, key);
+	return (pkru & ~mask) | (before & mask);
 }

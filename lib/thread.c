@@ -93,6 +93,7 @@ static int unregister(struct rpal_thr *thr)
 
 	if (thr->block && thr->epoch == rpal_state.epoch && rpal_up()) {
 		rpal_epoll_forget(thr);
+		rpal_close_all(thr);
 		ret = rpal_ioctl(RPAL_IOC_THREAD_EXIT, NULL);
 	}
 	if (ret == -EBUSY)
@@ -199,7 +200,9 @@ static int add_role(struct rpal_thr *thr, unsigned int role)
 		thr->epoch = rpal_state.epoch;
 		thr->tid = req.tid;
 		thr->depth = 0;
-		thr->opened = 0;
+		thr->opened.keys = 0;
+		rpal_tr_resume = 0;
+		thr->lent = false;
 		thr->open = false;
 		thr->parked_fd = -2;
 		thr->watched_fd = -2;
@@ -252,6 +255,9 @@ void rpal_thr_forked(void)
 	thr->depth = 0;
 	thr->serving = false;
 	thr->open = false;
+	thr->lent = false;
+	thr->opened.keys = 0;
+	rpal_tr_resume = 0;
 	thr->waits_on = NULL;
 	rseq_on(thr);
 }

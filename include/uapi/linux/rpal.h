@@ -336,7 +336,9 @@ struct rpal_peer {
  * in ax, when code of its own slot faults (SIGSEGV, SIGBUS) on an address in the
  * slot of another service, there or not. The kernel clears @callee then. It gets
  * no signal. Its signal mask is not restored: a handler that itself touches such
- * memory meanwhile never returns. It ends with the registration of the thread.
+ * memory meanwhile never returns. It ends with the registration of the thread. A
+ * handler may set one while a lazily switched call of the thread goes on, if it puts
+ * @callee back afterwards.
  *
  * With RPAL_BLOCK_ASYNC a call that is handed over to the receiver's own task
  * has ended for the caller: RPAL_CALL_LAZY in ax, and nothing to wait for.
