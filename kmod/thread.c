@@ -367,6 +367,8 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		raw_spin_unlock(&thread_lock);
 		return;
 	}
+	/* Who finds the task unregistered finds it without the mark. */
+	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
 	hash_del_rcu(&t->node);
 	drop_tombstones_locked(t, &dropped);
 	if (claimed_locked(t))
@@ -375,7 +377,6 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		gone = drop_locked(t);
 	raw_spin_unlock(&thread_lock);
 
-	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
 	put_dropped(&dropped);
 	rpal_thread_put(t);	/* the hash's */
 	if (gone)
@@ -466,6 +467,8 @@ void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 {
 	unsigned int i;
 
+	/* Who is not seen here sees that the service has ended: see enrolled(). */
+	smp_mb();
 	if (!tables[space->slot])
 		return;
 	if (alive)
@@ -607,6 +610,21 @@ static int enrol(struct rpal_tcb *t)
 	}
 }
 
+/*
+ * The service may have ended before the thread could be found. Who ends it says so
+ * first and then looks for its threads; we do it the other way round.
+ */
+static int enrolled(struct rpal_tcb *t)
+{
+	/* Pairs with rpal_thread_service_gone(). */
+	smp_mb();
+	if (READ_ONCE(t->space->key))
+		return 0;
+	rpal_thread_kill(t);
+	rpal_thread_bury(t);
+	return -ENXIO;
+}
+
 /* From now on every system call of the task comes by our hook. */
 static void watch_syscalls(void)
 {
@@ -659,15 +677,20 @@ int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 	t = thread_new(space, reg->flags & RPAL_THREAD_RECEIVER);
 	if (!t)
 		return -ENOMEM;
+	/* Once others can find it they may end it, and give its references back. */
+	rpal_thread_get(t);
+	watch_syscalls();
 	err = enrol(t);
 	if (err) {
+		clear_task_syscall_work(current, SYSCALL_USER_DISPATCH);
 		rpal_thread_put(t);
-		return err;
+	} else {
+		err = enrolled(t);
 	}
-	watch_syscalls();
 	reg->tid = t->tid;
 	reg->block = t->ublock;
-	return 0;
+	rpal_thread_put(t);
+	return err;
 }
 
 /**
