@@ -20,7 +20,6 @@
 #include "compat/compat.h"
 #include "thread.h"
 
-#define NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
 /* How often a word may change under our hands. */
 #define MAX_TRIES	100
 
@@ -46,7 +45,7 @@ struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index)
 {
 	struct rpal_tcb __rcu **table;
 
-	if (slot >= RPAL_NR_SLOTS || index >= NR_INDEX)
+	if (slot >= RPAL_NR_SLOTS || index >= RPAL_NR_INDEX)
 		return NULL;
 	/* Pairs with the cmpxchg() in table_for(). */
 	table = smp_load_acquire(&tables[slot]);
@@ -162,6 +161,7 @@ static bool drop_locked(struct rpal_tcb *t)
 	if (rcu_access_pointer(*entry_of(t)) != t)
 		return false;
 	RCU_INIT_POINTER(*entry_of(t), NULL);
+	clear_bit(RPAL_TID_INDEX(t->tid), t->space->threads);
 	list_del_init(&t->grave);
 	return true;
 }
@@ -422,7 +422,7 @@ static void call_all_home(struct rpal_space *space)
 		unsigned int i;
 
 		busy = false;
-		for (i = 0; i < NR_INDEX; i++) {
+		for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
 			struct rpal_tcb *t = thread_of(space, i);
 
 			if (!t)
@@ -469,11 +469,11 @@ void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 
 	/* Who is not seen here sees that the service has ended: see enrolled(). */
 	smp_mb();
-	if (!tables[space->slot])
+	if (bitmap_empty(space->threads, RPAL_NR_INDEX))
 		return;
 	if (alive)
 		call_all_home(space);
-	for (i = 0; i < NR_INDEX; i++) {
+	for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
 		struct rpal_tcb *t = thread_of(space, i);
 
 		if (!t)
@@ -540,7 +540,7 @@ static int table_for(unsigned int slot)
 	/* Pairs with the cmpxchg() below. */
 	if (smp_load_acquire(&tables[slot]))
 		return 0;
-	table = kvcalloc(NR_INDEX, sizeof(*table), GFP_KERNEL);
+	table = kvcalloc(RPAL_NR_INDEX, sizeof(*table), GFP_KERNEL);
 	if (!table)
 		return -ENOMEM;
 	if (cmpxchg(&tables[slot], NULL, table))
@@ -582,6 +582,7 @@ static void publish_locked(struct rpal_tcb *t, unsigned int index, void *page)
 	 */
 	rpal_thread_get(t);
 	rcu_assign_pointer(tables[t->space->slot][index], t);
+	set_bit(index, t->space->threads);
 	hash_add_rcu(by_task, &t->node, (unsigned long)current);
 }
 
