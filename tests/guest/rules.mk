@@ -26,7 +26,8 @@ $(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LDLIBS)
 
 # The same, with the library; or with what it does not export.
-GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver call-messages call-deadline
+GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver call-messages call-deadline \
+		   call-arguments bench-teardown stress-file
 
 $(GUEST_STATIC_LIB:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o \
 		$(call common,tests/guest) $(LIB_A_DEP)
