@@ -41,6 +41,8 @@
 #include "compat/compat.h"
 
 #define RPAL_NR_SLOTS	(RPAL_MAX_SLOT + 1)
+/* Blocks of one service. */
+#define RPAL_NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
 
 /* -------------------------------------------------------------- param.c */
 
@@ -165,6 +167,9 @@ struct rpal_ask {
  * @ranges:	its trampolines
  * @area:	user address of the thread area, 0 if not mapped
  * @pages:	pages of the thread area that were needed so far, or NULL
+ * @threads:	indices of the service's threads, dead ones in the table too; changed
+ *		under thread_lock
+ * @nr_channels: of the service; under rpal_lock
  */
 struct rpal_space {
 	struct mmu_notifier mn;
@@ -197,6 +202,8 @@ struct rpal_space {
 	struct rpal_ranges ranges;
 	unsigned long area;
 	struct page **pages;
+	DECLARE_BITMAP(threads, RPAL_NR_INDEX);
+	unsigned int nr_channels;
 };
 
 static inline void rpal_count_for(struct rpal_space *space,

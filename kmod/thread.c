@@ -20,7 +20,6 @@
 #include "compat/compat.h"
 #include "thread.h"
 
-#define NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
 /* How often a word may change under our hands. */
 #define MAX_TRIES	100
 
@@ -46,7 +45,7 @@ struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index)
 {
 	struct rpal_tcb __rcu **table;
 
-	if (slot >= RPAL_NR_SLOTS || index >= NR_INDEX)
+	if (slot >= RPAL_NR_SLOTS || index >= RPAL_NR_INDEX)
 		return NULL;
 	/* Pairs with the cmpxchg() in table_for(). */
 	table = smp_load_acquire(&tables[slot]);
@@ -162,6 +161,7 @@ static bool drop_locked(struct rpal_tcb *t)
 	if (rcu_access_pointer(*entry_of(t)) != t)
 		return false;
 	RCU_INIT_POINTER(*entry_of(t), NULL);
+	clear_bit(RPAL_TID_INDEX(t->tid), t->space->threads);
 	list_del_init(&t->grave);
 	return true;
 }
@@ -368,6 +368,8 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		raw_spin_unlock(&thread_lock);
 		return;
 	}
+	/* Who finds the task unregistered finds it without the mark. */
+	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
 	hash_del_rcu(&t->node);
 	drop_tombstones_locked(t, &dropped);
 	if (claimed_locked(t))
@@ -376,7 +378,6 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		gone = drop_locked(t);
 	raw_spin_unlock(&thread_lock);
 
-	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
 	put_dropped(&dropped);
 	rpal_thread_put(t);	/* the hash's */
 	if (gone)
@@ -422,7 +423,7 @@ static void call_all_home(struct rpal_space *space)
 		unsigned int i;
 
 		busy = false;
-		for (i = 0; i < NR_INDEX; i++) {
+		for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
 			struct rpal_tcb *t = thread_of(space, i);
 
 			if (!t)
@@ -467,11 +468,13 @@ void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 {
 	unsigned int i;
 
-	if (!tables[space->slot])
+	/* Who is not seen here sees that the service has ended: see enrolled(). */
+	smp_mb();
+	if (bitmap_empty(space->threads, RPAL_NR_INDEX))
 		return;
 	if (alive)
 		call_all_home(space);
-	for (i = 0; i < NR_INDEX; i++) {
+	for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
 		struct rpal_tcb *t = thread_of(space, i);
 
 		if (!t)
@@ -538,7 +541,7 @@ static int table_for(unsigned int slot)
 	/* Pairs with the cmpxchg() below. */
 	if (smp_load_acquire(&tables[slot]))
 		return 0;
-	table = kvcalloc(NR_INDEX, sizeof(*table), GFP_KERNEL);
+	table = kvcalloc(RPAL_NR_INDEX, sizeof(*table), GFP_KERNEL);
 	if (!table)
 		return -ENOMEM;
 	if (cmpxchg(&tables[slot], NULL, table))
@@ -580,6 +583,7 @@ static void publish_locked(struct rpal_tcb *t, unsigned int index, void *page)
 	 */
 	rpal_thread_get(t);
 	rcu_assign_pointer(tables[t->space->slot][index], t);
+	set_bit(index, t->space->threads);
 	hash_add_rcu(by_task, &t->node, (unsigned long)current);
 }
 
@@ -606,6 +610,21 @@ static int enrol(struct rpal_tcb *t)
 		if (!page)
 			return -ENOMEM;
 	}
+}
+
+/*
+ * The service may have ended before the thread could be found. Who ends it says so
+ * first and then looks for its threads; we do it the other way round.
+ */
+static int enrolled(struct rpal_tcb *t)
+{
+	/* Pairs with rpal_thread_service_gone(). */
+	smp_mb();
+	if (READ_ONCE(t->space->key))
+		return 0;
+	rpal_thread_kill(t);
+	rpal_thread_bury(t);
+	return -ENXIO;
 }
 
 /* From now on every system call of the task comes by our hook. */
@@ -660,15 +679,20 @@ int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 	t = thread_new(space, reg->flags & RPAL_THREAD_RECEIVER);
 	if (!t)
 		return -ENOMEM;
+	/* Once others can find it they may end it, and give its references back. */
+	rpal_thread_get(t);
+	watch_syscalls();
 	err = enrol(t);
 	if (err) {
+		clear_task_syscall_work(current, SYSCALL_USER_DISPATCH);
 		rpal_thread_put(t);
-		return err;
+	} else {
+		err = enrolled(t);
 	}
-	watch_syscalls();
 	reg->tid = t->tid;
 	reg->block = t->ublock;
-	return 0;
+	rpal_thread_put(t);
+	return err;
 }
 
 /**

@@ -403,6 +403,8 @@ static int wait_for(int epfd, struct epoll_event *events, int max, int64_t timeo
 		return plain(epfd, events, max, timeout_ns, mask);
 	if (max <= 0)
 		return fail_with(EINVAL);
+	if (!events)
+		return fail_with(EFAULT);
 	if (mask)
 		return wait_masked(thr, epfd, events, max, deadline(timeout_ns), mask);
 	return wait_until(thr, epfd, events, max, deadline(timeout_ns));
@@ -444,6 +446,8 @@ EXPORT int rpal_epoll_wait_user(int epfd, struct epoll_event *events, int maxeve
 		return fail_with(EINVAL);
 	if (!set)
 		return fail_with(EBADF);
+	if (!events)
+		return fail_with(EFAULT);
 	do
 		n = events_collect(set, events, maxevents);
 	while (!n && set->ready_fd >= 0 && !events_arm(set));

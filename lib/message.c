@@ -427,7 +427,9 @@ EXPORT int rpal_read_ptrs(int fd, int64_t *ptrs, int len)
 	uint64_t want_out = 0;
 	int n = -1;
 
-	if (!ch || len < 0 || (len && !ptrs))
+	if (len < 0 || (len && !ptrs))
+		return rpal_fail(-1, "a place for the words is needed");
+	if (!ch)
 		return rpal_failf(-1,
 				  "descriptor %d has no queue: rpal_epoll_ctl() with "
 				  "EPOLLRPALIN gives it one",

@@ -28,7 +28,7 @@ $(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 # The same, with the library; or with what it does not export.
 GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver call-messages call-deadline \
 		   stress-restart stress-recovery call-gone \
-		   call-recovery
+		   call-recovery call-arguments bench-teardown stress-file
 
 $(GUEST_STATIC_LIB:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o \
 		$(call common,tests/guest) $(LIB_A_DEP)

@@ -8,11 +8,15 @@
  *   first field, size, is set by the caller to sizeof() of the structure it
  *   was built with. A larger structure than the kernel knows is accepted if
  *   all bytes that the kernel does not know are zero (else -E2BIG); a smaller
- *   one is completed with zeros.
+ *   one is completed with zeros. Less than 8 is -EINVAL, more than 4096 -E2BIG.
+ *   The size that is part of the command's number is not looked at.
  * - Unknown bits in flags and non-zero reserved fields are -EINVAL.
  * - An unknown command is -ENOTTY; a pointer that cannot be read or written
  *   is -EFAULT.
  * - Out fields are written only when the command succeeds.
+ * - Commands from RPAL_IOC_UNREGISTER on speak for the service that owns the
+ *   file: -ENXIO if there is none, and -EPERM from any process but the one that
+ *   has registered it.
  *
  * Words: a *service* is a registered process; it lives in a *slot* of
  * 512 GiB of address space. Two services are *linked* once each has asked for
@@ -100,7 +104,7 @@ struct rpal_query {
  * (the CPU has no protection keys and they were not waived), -ESHUTDOWN (switched
  * off by the administrator: module parameter enable).
  *
- * Errors of the execve(), all before the point of no return:
+ * execve() then has these errors, all before the point of no return:
  * -ELIBBAD (not a 64-bit x86 position-independent ELF program), -EPERM
  * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
  * -ENOTUNIQ (all keys are in use within the group), -EOPNOTSUPP (no protection
@@ -191,10 +195,14 @@ struct rpal_ranges {
  *
  * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or its
  * last one is just ending, or the file is registered), -ESHUTDOWN (switched off),
- * -EINVAL, -ENOMEM.
+ * -EPERM (a child that shares its parent's memory), -EINVAL, -ENOMEM.
  *
- * The service ends with RPAL_IOC_UNREGISTER, with the file or the process.
- * All further commands on the file must come from the same process (-EPERM).
+ * RPAL_IOC_UNREGISTER ends the service, and so does the end of the file or the
+ * process.
+ *
+ * mmap() of the file gives the thread area. Errors: -ENXIO, -EPERM, -EINVAL (not
+ * the whole area, not shared, executable, or outside of the slot), -EBUSY (it is
+ * mapped already).
  */
 struct rpal_register {
 	__u32 size;
@@ -221,7 +229,7 @@ struct rpal_register {
  * RPAL_IOC_REQUEST. Errors: -ENXIO (caller is no service), -ENOENT (no service
  * has this key), -EINVAL (own key), -EALREADY (asked before), -EACCES (the
  * caller may not read the peer by the rules of ptrace), -ENOTUNIQ (both use
- * the same protection key).
+ * the same protection key), -ENOMEM.
  *
  * The link exists from the moment when both have asked, in any order.
  *
@@ -604,15 +612,16 @@ struct rpal_watch {
  * @service:	descriptor of the file that owns the service
  * @number:	out: its number, for peers; 1 or more
  *
- * On a file of /dev/rpal that is no service's. It polls readable (EPOLLIN) from
- * RPAL_IOC_NOTIFY on until it is read: read() of 8 bytes or more gives the
- * number of notices since the last one, as a __u64, or -EAGAIN if there was none.
- * Ends with the file or the service. A file that is no channel, or no longer,
- * polls EPOLLERR, and read() of it gives -EINVAL.
+ * On a file of /dev/rpal that is no service's. It ends with the file or the
+ * service. Errors: -ENXIO (no service), -EBADF, -EINVAL (@service is no file of
+ * /dev/rpal), -EPERM (another process's), -EBUSY (is one already, or owns a
+ * service), -ENOSPC (1024 per service), -ENOMEM.
  *
- * Errors: -ENXIO (no service), -EBADF, -EINVAL (@service is no file of
- * /dev/rpal), -EPERM, -EBUSY (is one already, or owns a service), -ENOSPC (1024
- * per service), -ENOMEM.
+ * A channel polls readable (EPOLLIN) after RPAL_IOC_NOTIFY, until it is read.
+ * read() of 8 bytes or more gives the number of notices since the last one, as a
+ * __u64, or -EAGAIN if there was none. A file that is no channel, or no longer,
+ * and no service's polls EPOLLERR, and read() of it gives -ENXIO, or -EINVAL with
+ * less room than for a notice.
  */
 struct rpal_channel {
 	__u32 size;
@@ -646,9 +655,10 @@ struct rpal_notify {
  * @id:		its id; may be another's soon
  * @reason:	RPAL_GONE_*
  *
- * Read from the file that owns the service, which polls readable when there is
- * one; each is read once. Errors of read(): -EINVAL (less room than for one),
- * -EAGAIN (none, and O_NONBLOCK), -EINTR, -EFAULT, -ENXIO (no service).
+ * read() of the file that owns the service, which polls readable when there is
+ * one, gives as many as there is room for; each is read once. Errors: -EINVAL
+ * (less room than for one), -EAGAIN (none, and O_NONBLOCK), -EINTR, -EFAULT,
+ * -ENXIO (no service).
  */
 struct rpal_notice {
 	__u64 key;

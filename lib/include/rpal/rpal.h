@@ -421,7 +421,7 @@ int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx);
  * Return: RPAL_SERVE_STOPPED after rpal_serve_stop(), RPAL_SERVE_EVENT when
  * @fd has input, RPAL_SERVE_TIMEOUT; or a negative errno: -EINTR (a signal
  * handler has run; serve again), -EBUSY (called by a procedure), those of
- * rpal_thread_init(), -EBADF, -EINVAL.
+ * rpal_thread_init(), -EBADF, -EPERM (@fd cannot be waited for), -EINVAL.
  */
 int rpal_serve(int fd, int timeout_ms);
 
@@ -631,7 +631,7 @@ int rpal_epoll_pwait2(int epfd, struct epoll_event *events, int maxevents,
  * @timeout is ignored. May be called from any thread.
  *
  * Return: number of events, 0 if there are none; -1 with errno EBADF (no RPAL
- * events were asked for with this epoll instance) or EINVAL.
+ * events were asked for with this epoll instance), EINVAL or EFAULT (no place).
  */
 int rpal_epoll_wait_user(int epfd, struct epoll_event *events, int maxevents, int timeout);
 
@@ -806,7 +806,7 @@ struct rpal_gone {
  * The file descriptor that rpal_init() has returned is readable when there is
  * something to tell. Nothing is told twice, and nothing is lost.
  *
- * Return: how many, 0 if there is none; -ENXIO (no rpal_init()).
+ * Return: how many, 0 if there is none; -ENXIO (no rpal_init()), -EINVAL (no place).
  */
 int rpal_read_gone(struct rpal_gone *gone, int max);
 
