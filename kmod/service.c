@@ -196,7 +196,6 @@ static struct rpal_ask *end_locked(struct rpal_space *space,
 	if (!key)
 		return NULL;
 	space->key = 0;
-	space->file = NULL;
 	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
 		struct rpal_space *peer = rpal_slots[slot];
 
@@ -224,6 +223,19 @@ static void forget_locked(struct rpal_space *space)
 	bitmap_zero(space->known, RPAL_NR_SLOTS);
 }
 
+/* The file is nobody's; its reference on the space is the caller's now. */
+static struct rpal_file *detach_locked(struct rpal_space *space)
+{
+	struct rpal_file *file = space->file;
+
+	space->file = NULL;
+	if (file) {
+		WRITE_ONCE(file->space, NULL);
+		rpal_notice_forget(file);
+	}
+	return file;
+}
+
 /*
  * First the links, so that no call can begin; then the threads, which may
  * still be in calls; then what these calls need to be understood.
@@ -231,13 +243,21 @@ static void forget_locked(struct rpal_space *space)
 static void end(struct rpal_space *space, bool alive)
 {
 	DECLARE_BITMAP(told, RPAL_NR_SLOTS) = {};
+	struct rpal_file *file;
 	struct rpal_ask *asks;
 
+	/* Without the lock the file may be closed; it is freed later. */
+	rcu_read_lock();
 	spin_lock(&rpal_lock);
+	file = detach_locked(space);
 	asks = end_locked(space, told);
 	/* What follows would hit the next service as well. */
 	space->ending++;
 	spin_unlock(&rpal_lock);
+	/* Who waits for notices of it. */
+	if (file)
+		wake_up_poll(&file->wq, EPOLLERR);
+	rcu_read_unlock();
 	wake_told(told);
 	rpal_channel_service_gone(space);
 	rpal_thread_service_gone(space, alive);
@@ -246,6 +266,8 @@ static void end(struct rpal_space *space, bool alive)
 	space->ending--;
 	spin_unlock(&rpal_lock);
 	kfree(asks);
+	if (file)
+		rpal_space_put(space);
 }
 
 /**
@@ -271,14 +293,13 @@ void rpal_service_file_gone(struct rpal_file *file)
 
 	spin_lock(&rpal_lock);
 	space = file->space;
-	file->space = NULL;
+	if (space)
+		rpal_space_get(space);
 	spin_unlock(&rpal_lock);
 	if (!space)
 		return;
 	end(space, true);
 	rpal_space_put(space);
-	/* Who waits for notices of it. */
-	wake_up_poll(&file->wq, EPOLLERR);
 }
 
 /**

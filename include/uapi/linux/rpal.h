@@ -193,8 +193,10 @@ struct rpal_ranges {
  * last one is just ending, or the file is registered), -ESHUTDOWN (switched off),
  * -EINVAL, -ENOMEM.
  *
- * The service ends with RPAL_IOC_UNREGISTER, with the file or the process.
- * All further commands on the file must come from the same process (-EPERM).
+ * The service ends with RPAL_IOC_UNREGISTER, with the file or the process. The
+ * file, if it is still open somewhere, is as one that was never registered then.
+ * All further commands that speak for the service, and read() and mmap() of the
+ * file, must come from the same process (-EPERM).
  */
 struct rpal_register {
 	__u32 size;
@@ -645,8 +647,9 @@ struct rpal_notify {
  * @reason:	RPAL_GONE_*
  *
  * Read from the file that owns the service, which polls readable when there is
- * one; each is read once. Errors of read(): -EINVAL (less room than for one),
- * -EAGAIN (none, and O_NONBLOCK), -EINTR, -EFAULT, -ENXIO (no service).
+ * one; each is read once, none after the end of the service. Errors of read():
+ * -EINVAL (less room than for one), -EAGAIN (none, and O_NONBLOCK), -EINTR,
+ * -EFAULT, -ENXIO (no service), -EPERM (another process's).
  */
 struct rpal_notice {
 	__u64 key;
