@@ -510,7 +510,8 @@ static int show_locked(struct rpal_space *space, struct rpal_space *peer,
 	out->pkey = peer->pkey;
 	out->nr_receivers = peer->nr_receivers;
 	out->base = peer->base;
-	out->area = peer->area;
+	/* An address in its memory: for who has been found to have the right. */
+	out->area = out->state & RPAL_LINK_ASKED ? peer->area : 0;
 	return 0;
 }
 

@@ -248,7 +248,8 @@ struct rpal_request {
  * @pkey:		out: protection key of its memory
  * @nr_receivers:	out: blocks 0 .. nr_receivers - 1 belong to receivers
  * @base:		out: first address of its slot
- * @area:		out: address of its thread area, 0 if not mapped
+ * @area:		out: address of its thread area, 0 if not mapped, or if the
+ *			caller has not asked for the service
  *
  * Only services for which one side has asked are shown. Errors: -ENXIO,
  * -ENOENT.
