@@ -63,6 +63,7 @@ static void drop_ask_locked(struct rpal_space *space, struct rpal_space *peer)
 {
 	if (!asked_locked(space, peer))
 		return;
+	rpal_uncharge(space->user, RPAL_LIMIT_LINKS);
 	put_cred(space->asks[peer->slot].cred);
 	space->asks[peer->slot].cred = NULL;
 	kfree(space->asks[peer->slot].notice);
@@ -125,13 +126,32 @@ static bool ranges_valid(const struct rpal_space *space,
 	       rpal_in_slot(space, r->wait_ip, 1);
 }
 
-static int begin_locked(struct rpal_file *file, struct rpal_space *space,
-			struct rpal_ask *asks, const struct rpal_register *reg)
+static int charge_locked(struct rpal_space *space, struct rpal_user **spare,
+			 bool exempt)
 {
+	struct rpal_user *user = rpal_user_get_locked(spare);
+	int err = rpal_charge_locked(user, RPAL_LIMIT_SERVICES, exempt);
+
+	if (err)
+		rpal_user_put_locked(user);
+	else
+		space->user = user;
+	return err;
+}
+
+static int begin_locked(struct rpal_file *file, struct rpal_space *space,
+			struct rpal_ask *asks, const struct rpal_register *reg,
+			struct rpal_user **spare, bool exempt)
+{
+	int err;
+
 	if (file->space || file->channel || space->key || space->ending)
 		return -EBUSY;
-	if (find_locked(reg->key))
+	if (!reg->key || find_locked(reg->key))
 		return -EAGAIN;
+	err = charge_locked(space, spare, exempt);
+	if (err)
+		return err;
 	rpal_space_get(space);
 	file->space = space;
 	space->file = file;
@@ -148,12 +168,14 @@ static int begin_locked(struct rpal_file *file, struct rpal_space *space,
  * @reg:	arguments, already copied, and results
  *
  * Context: may sleep.
- * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBUSY, -ESHUTDOWN or -ENOMEM.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBUSY, -EDQUOT, -ESHUTDOWN or -ENOMEM.
  */
 int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 {
 	struct rpal_space *space = rpal_space_current();
+	struct rpal_user *spare;
 	struct rpal_ask *asks;
+	bool exempt = false;
 	int err;
 
 	if (reg->flags || !reg->nr_receivers ||
@@ -168,14 +190,19 @@ int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 	if (!READ_ONCE(rpal_enable))
 		return -ESHUTDOWN;
 	asks = kcalloc(RPAL_NR_SLOTS, sizeof(*asks), GFP_KERNEL_ACCOUNT);
-	if (!asks)
+	spare = rpal_user_new();
+	if (!asks || !spare) {
+		kfree(asks);
+		kfree(spare);
 		return -ENOMEM;
+	}
 	do {
 		reg->key = get_random_u64();
 		spin_lock(&rpal_lock);
-		err = reg->key ? begin_locked(file, space, asks, reg) : -EAGAIN;
+		err = begin_locked(file, space, asks, reg, &spare, exempt);
 		spin_unlock(&rpal_lock);
-	} while (err == -EAGAIN);
+	} while (err == -EAGAIN || rpal_limit_waived(err, &exempt));
+	kfree(spare);
 	if (err) {
 		kfree(asks);
 		return err;
@@ -208,6 +235,9 @@ static struct rpal_ask *end_locked(struct rpal_space *space,
 			rpal_unlink(space, peer);
 	}
 	space->asks = NULL;
+	rpal_uncharge(space->user, RPAL_LIMIT_SERVICES);
+	rpal_user_put_locked(space->user);
+	space->user = NULL;
 	return asks;
 }
 
@@ -384,8 +414,11 @@ static bool still_valid(struct rpal_space *space, struct rpal_ask *ask)
 }
 
 static int ask_locked(struct rpal_space *space, struct rpal_space *peer,
-		      struct rpal_request *req, struct rpal_ask *ask)
+		      struct rpal_request *req, struct rpal_ask *ask,
+		      bool exempt)
 {
+	int err;
+
 	/* Either may have ended while rights were checked. */
 	if (!space->asks)
 		return -ENXIO;
@@ -395,6 +428,9 @@ static int ask_locked(struct rpal_space *space, struct rpal_space *peer,
 		return -EALREADY;
 	if (space->pkey && space->pkey == peer->pkey)
 		return -ENOTUNIQ;
+	err = rpal_charge_locked(space->user, RPAL_LIMIT_LINKS, exempt);
+	if (err)
+		return err;
 	space->asks[peer->slot] = *ask;
 	if (asked_locked(peer, space)) {
 		if (still_valid(space, &peer->asks[space->slot]))
@@ -426,13 +462,14 @@ static struct rpal_space *find_get(u64 key)
  *
  * Context: may sleep.
  * Return: 0, -ENXIO, -EPERM, -EINVAL, -ENOENT, -EALREADY, -EACCES, -ENOTUNIQ,
- * -ENOMEM.
+ * -EDQUOT, -ENOMEM.
  */
 int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 {
 	struct rpal_space *space = rpal_service_caller(file);
 	struct rpal_ask ask = {};
 	struct rpal_space *peer;
+	bool exempt = false;
 	int err;
 
 	if (IS_ERR(space))
@@ -448,13 +485,16 @@ int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 		return -ENOENT;
 	}
 	err = peer == space ? -EINVAL : check_rights(peer, &ask);
-	if (!err) {
+	if (err)
+		goto out;
+	do {
 		spin_lock(&rpal_lock);
-		err = ask_locked(space, peer, req, &ask);
+		err = ask_locked(space, peer, req, &ask, exempt);
 		spin_unlock(&rpal_lock);
-		if (err)
-			put_cred(ask.cred);
-	}
+	} while (rpal_limit_waived(err, &exempt));
+	if (err)
+		put_cred(ask.cred);
+out:
 	if (err)
 		kfree(ask.notice);
 	rpal_space_put(peer);

@@ -103,8 +103,16 @@ struct rpal_query {
  * Errors of the execve(), all before the point of no return:
  * -ELIBBAD (not a 64-bit x86 position-independent ELF program), -EPERM
  * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
- * -ENOTUNIQ (all keys are in use within the group), -EOPNOTSUPP (no protection
- * keys), -ESHUTDOWN, -ENOMEM, -EINTR.
+ * -EDQUOT (the user has too many placed programs, see below), -ENOTUNIQ (all keys
+ * are in use within the group), -EOPNOTSUPP (no protection keys), -ESHUTDOWN,
+ * -ENOMEM, -EINTR.
+ *
+ * Limits per user: the administrator can say how many placed programs, services,
+ * registered threads and requests for links one user may have (module parameters
+ * user_placed, user_services, user_threads, user_links; 0: no limit). What would be
+ * more is -EDQUOT, unless the caller has CAP_SYS_RESOURCE in the initial user
+ * namespace. A user is the real user id, as that namespace sees it, at the time of
+ * the execve(), or of RPAL_IOC_REGISTER for a service, its threads and its requests.
  */
 struct rpal_place {
 	__u32 size;
@@ -190,8 +198,8 @@ struct rpal_ranges {
  * @ranges:		the trampolines
  *
  * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or its
- * last one is just ending, or the file is registered), -ESHUTDOWN (switched off),
- * -EINVAL, -ENOMEM.
+ * last one is just ending, or the file is registered), -EDQUOT (the user has too
+ * many), -ESHUTDOWN (switched off), -EINVAL, -ENOMEM.
  *
  * The service ends with RPAL_IOC_UNREGISTER, with the file or the process. The
  * file, if it is still open somewhere, is as one that was never registered then.
@@ -223,7 +231,8 @@ struct rpal_register {
  * RPAL_IOC_REQUEST. Errors: -ENXIO (caller is no service), -ENOENT (no service
  * has this key), -EINVAL (own key), -EALREADY (asked before), -EACCES (the
  * caller may not read the peer by the rules of ptrace), -ENOTUNIQ (both use
- * the same protection key).
+ * the same protection key), -EDQUOT (the user's services have asked too often: a
+ * link counts on both sides).
  *
  * The link exists from the moment when both have asked, in any order.
  *
@@ -395,8 +404,9 @@ struct rpal_block {
  *
  * Errors: -ENXIO (no service, or its thread area is not mapped), -EBUSY
  * (registered already with another kind of block, or still registered with
- * rseq), -ENOSPC (all blocks of the kind are in use), -EOPNOTSUPP (user shadow
- * stack, AMX permission, syscall user dispatch in use, 32-bit task), -ENOMEM.
+ * rseq), -ENOSPC (all blocks of the kind are in use), -EDQUOT (the user has too
+ * many), -EOPNOTSUPP (user shadow stack, AMX permission, syscall user dispatch in
+ * use, 32-bit task), -ENOMEM.
  *
  * A registered thread can neither take rseq again nor change syscall user
  * dispatch: rseq() and prctl(PR_SET_SYSCALL_USER_DISPATCH) fail with -EBUSY.
