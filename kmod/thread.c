@@ -122,6 +122,11 @@ static void thread_free(struct work_struct *work)
 	struct rpal_tcb *t = container_of(to_rcu_work(work), struct rpal_tcb,
 					  free);
 
+	if (t->user) {
+		spin_lock(&rpal_lock);
+		rpal_user_put_locked(t->user);
+		spin_unlock(&rpal_lock);
+	}
 	put_task_struct(t->task);
 	kvfree(t->mail.fpu);
 	rpal_space_put(t->space);
@@ -378,6 +383,7 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		gone = drop_locked(t);
 	raw_spin_unlock(&thread_lock);
 
+	rpal_uncharge(t->user, RPAL_LIMIT_THREADS);
 	put_dropped(&dropped);
 	rpal_thread_put(t);	/* the hash's */
 	if (gone)
@@ -534,6 +540,33 @@ static struct rpal_tcb *thread_new(struct rpal_space *space, bool receiver)
 	return t;
 }
 
+static int charge_locked(struct rpal_tcb *t, bool exempt)
+{
+	struct rpal_user *user = t->space->user;
+	int err;
+
+	/* It may have ended meanwhile. */
+	if (!user)
+		return -ENXIO;
+	err = rpal_charge_locked(user, RPAL_LIMIT_THREADS, exempt);
+	if (!err)
+		t->user = rpal_user_hold_locked(user);
+	return err;
+}
+
+static int charge(struct rpal_tcb *t)
+{
+	bool exempt = false;
+	int err;
+
+	do {
+		spin_lock(&rpal_lock);
+		err = charge_locked(t, exempt);
+		spin_unlock(&rpal_lock);
+	} while (rpal_limit_waived(err, &exempt));
+	return err;
+}
+
 static int table_for(unsigned int slot)
 {
 	struct rpal_tcb __rcu **table;
@@ -655,7 +688,8 @@ static int register_again(struct rpal_tcb *t, struct rpal_thread *reg)
  * @reg:	arguments, already copied, and results
  *
  * Context: may sleep.
- * Return: 0, -EINVAL, -ENXIO, -EPERM, -EBUSY, -ENOSPC, -EOPNOTSUPP, -ENOMEM.
+ * Return: 0, -EINVAL, -ENXIO, -EPERM, -EBUSY, -ENOSPC, -EDQUOT, -EOPNOTSUPP,
+ * -ENOMEM.
  */
 int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 {
@@ -681,14 +715,19 @@ int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 		return -ENOMEM;
 	/* Once others can find it they may end it, and give its references back. */
 	rpal_thread_get(t);
-	watch_syscalls();
-	err = enrol(t);
-	if (err) {
-		clear_task_syscall_work(current, SYSCALL_USER_DISPATCH);
-		rpal_thread_put(t);
-	} else {
-		err = enrolled(t);
+	err = charge(t);
+	if (!err) {
+		watch_syscalls();
+		err = enrol(t);
+		if (err) {
+			clear_task_syscall_work(current, SYSCALL_USER_DISPATCH);
+			rpal_uncharge(t->user, RPAL_LIMIT_THREADS);
+		}
 	}
+	if (err)
+		rpal_thread_put(t);
+	else
+		err = enrolled(t);
 	reg->tid = t->tid;
 	reg->block = t->ublock;
 	rpal_thread_put(t);

@@ -154,6 +154,9 @@ static int refused(int err, unsigned int role)
 		return rpal_fail(err, "the thread has restartable sequences (rseq) of another "
 				      "library than the C library; start the program with them "
 				      "turned off");
+	case -EDQUOT:
+		return rpal_fail(err, "this user has registered as many threads as one may have: "
+				      "end some, or raise the module parameter user_threads");
 	case -EOPNOTSUPP:
 		return rpal_fail(err, "threads with a user shadow stack, AMX or syscall user "
 				      "dispatch cannot call or be called; turn it off for this "
@@ -317,6 +320,7 @@ EXPORT status_t rpal_sender_init(rpal_error_code_t *error)
 		code = RPAL_DONT_INITED;
 		break;
 	case -ENOSPC:
+	case -EDQUOT:
 		code = RPAL_ERR_REACH_LIMIT;
 		break;
 	case -ENOMEM:

@@ -107,8 +107,16 @@ struct rpal_query {
  * execve() then has these errors, all before the point of no return:
  * -ELIBBAD (not a 64-bit x86 position-independent ELF program), -EPERM
  * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
- * -ENOTUNIQ (all keys are in use within the group), -EOPNOTSUPP (no protection
- * keys), -ESHUTDOWN, -ENOMEM, -EINTR.
+ * -EDQUOT (the user has too many placed programs, see below), -ENOTUNIQ (all keys
+ * are in use within the group), -EOPNOTSUPP (no protection keys), -ESHUTDOWN,
+ * -ENOMEM, -EINTR.
+ *
+ * Limits per user: the administrator can say how many placed programs, services,
+ * registered threads and requests for links one user may have (module parameters
+ * user_placed, user_services, user_threads, user_links; 0: no limit). What would be
+ * more is -EDQUOT, unless the caller has CAP_SYS_RESOURCE in the initial user
+ * namespace. A user is the real user id, as that namespace sees it, at the time of
+ * the execve(), or of RPAL_IOC_REGISTER for a service, its threads and its requests.
  */
 struct rpal_place {
 	__u32 size;
@@ -194,11 +202,14 @@ struct rpal_ranges {
  * @ranges:		the trampolines
  *
  * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or its
- * last one is just ending, or the file is registered), -ESHUTDOWN (switched off),
- * -EPERM (a child that shares its parent's memory), -EINVAL, -ENOMEM.
+ * last one is just ending, or the file is registered), -EDQUOT (the user has too
+ * many), -ESHUTDOWN (switched off), -EPERM (a child that shares its parent's
+ * memory), -EINVAL, -ENOMEM.
  *
  * RPAL_IOC_UNREGISTER ends the service, and so does the end of the file or the
- * process.
+ * process. The file, if it is still open somewhere, is as one that was never
+ * registered then. All further commands that speak for the service, and read() and
+ * mmap() of the file, must come from the same process (-EPERM).
  *
  * mmap() of the file gives the thread area. Errors: -ENXIO, -EPERM, -EINVAL (not
  * the whole area, not shared, executable, or outside of the slot), -EBUSY (it is
@@ -229,7 +240,8 @@ struct rpal_register {
  * RPAL_IOC_REQUEST. Errors: -ENXIO (caller is no service), -ENOENT (no service
  * has this key), -EINVAL (own key), -EALREADY (asked before), -EACCES (the
  * caller may not read the peer by the rules of ptrace), -ENOTUNIQ (both use
- * the same protection key), -ENOMEM.
+ * the same protection key), -EDQUOT (the user's services have asked too often: a
+ * link counts on both sides), -ENOMEM.
  *
  * The link exists from the moment when both have asked, in any order.
  *
@@ -254,7 +266,8 @@ struct rpal_request {
  * @pkey:		out: protection key of its memory
  * @nr_receivers:	out: blocks 0 .. nr_receivers - 1 belong to receivers
  * @base:		out: first address of its slot
- * @area:		out: address of its thread area, 0 if not mapped
+ * @area:		out: address of its thread area, 0 if not mapped, or if the
+ *			caller has not asked for the service
  *
  * Only services for which one side has asked are shown. Errors: -ENXIO,
  * -ENOENT.
@@ -402,8 +415,9 @@ struct rpal_block {
  *
  * Errors: -ENXIO (no service, or its thread area is not mapped), -EBUSY
  * (registered already with another kind of block, or still registered with
- * rseq), -ENOSPC (all blocks of the kind are in use), -EOPNOTSUPP (user shadow
- * stack, AMX permission, syscall user dispatch in use, 32-bit task), -ENOMEM.
+ * rseq), -ENOSPC (all blocks of the kind are in use), -EDQUOT (the user has too
+ * many), -EOPNOTSUPP (user shadow stack, AMX permission, syscall user dispatch in
+ * use, 32-bit task), -ENOMEM.
  *
  * A registered thread can neither take rseq again nor change syscall user
  * dispatch: rseq() and prctl(PR_SET_SYSCALL_USER_DISPATCH) fail with -EBUSY.
@@ -656,9 +670,9 @@ struct rpal_notify {
  * @reason:	RPAL_GONE_*
  *
  * read() of the file that owns the service, which polls readable when there is
- * one, gives as many as there is room for; each is read once. Errors: -EINVAL
- * (less room than for one), -EAGAIN (none, and O_NONBLOCK), -EINTR, -EFAULT,
- * -ENXIO (no service).
+ * one, gives as many as there is room for; each is read once, none after the end of
+ * the service. Errors: -EINVAL (less room than for one), -EAGAIN (none, and
+ * O_NONBLOCK), -EINTR, -EFAULT, -ENXIO (no service), -EPERM (another process's).
  */
 struct rpal_notice {
 	__u64 key;
