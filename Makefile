@@ -255,6 +255,10 @@ bench:
 			tests/vm/run --kernel $$k --timeout 900 -- $$b $(or $(N),10000) || exit; \
 		done; done
 
+.PHONY: bench-vm
+bench-vm:
+	@for k in $(or $(KERNEL),6.1 6.12); do tests/bench-vm $$k || exit; done
+
 .PHONY: stress
 stress:
 	tests/stress $(if $(STRESS),--name $(STRESS)) $(if $(KERNEL),--kernel $(KERNEL)) $(if $(N),--count $(N))

@@ -99,14 +99,15 @@ static bool is_lost(struct rpal_tcb *t, struct pt_regs *regs)
 /*
  * Has a thread whose own code runs set a recovery point for a fault there? For
  * memory of other services, whether they still exist or not; not for pointers to
- * nowhere.
+ * nowhere. A signal handler may have set it while a call of the thread goes on at
+ * the receiver's task.
  */
 static bool is_guarded(struct rpal_tcb *t, struct pt_regs *regs,
 		       unsigned long addr)
 {
 	unsigned long slot = addr >> RPAL_SLOT_SHIFT;
 
-	return READ_ONCE(t->block->callee) == RPAL_TID_GUARD && !t->lazy &&
+	return READ_ONCE(t->block->callee) == RPAL_TID_GUARD &&
 	       slot && slot < RPAL_NR_SLOTS && slot != t->space->slot &&
 	       rpal_in_slot(t->space, regs->ip, 1);
 }
@@ -142,10 +143,12 @@ static bool in_own_trampoline(struct rpal_tcb *t, struct pt_regs *regs)
  */
 bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs)
 {
-	if (READ_ONCE(t->in_wait) || t->lazy || !READ_ONCE(t->block->callee))
+	if (READ_ONCE(t->in_wait) || !READ_ONCE(t->block->callee))
 		return false;
-	return callee_of(t) || in_own_trampoline(t, regs) || is_lost(t, regs) ||
-	       is_guarded(t, regs, t->faulted);
+	if (is_guarded(t, regs, t->faulted))
+		return true;
+	return !t->lazy && (callee_of(t) || in_own_trampoline(t, regs) ||
+			    is_lost(t, regs));
 }
 
 /**
@@ -326,7 +329,7 @@ static void end_guarded(struct chain *chain, struct pt_regs *regs,
 	struct rpal_tcb *t = chain->thread[chain->top];
 	unsigned long addr;
 
-	if (!is_access(info))
+	if (rpal_debug_no_guard || !is_access(info))
 		return;
 	addr = (unsigned long)info->si_addr;
 	if (is_guarded(t, regs, addr) && is_final(chain, addr))

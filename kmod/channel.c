@@ -59,6 +59,7 @@ static int begin_locked(struct rpal_file *file, struct rpal_space *space)
 		atomic64_set(&file->notices, 0);
 		file->channel_of = space;
 		WRITE_ONCE(file->channel, i + 1);
+		space->nr_channels++;
 		rcu_assign_pointer(table[i], file);
 		return i + 1;
 	}
@@ -91,6 +92,7 @@ static void end_locked(struct rpal_file *file)
 		return;
 	RCU_INIT_POINTER(tables[file->channel_of->slot][file->channel - 1],
 			 NULL);
+	file->channel_of->nr_channels--;
 	WRITE_ONCE(file->channel, 0);
 }
 
@@ -165,7 +167,8 @@ void rpal_channel_service_gone(struct rpal_space *space)
 	struct rpal_file __rcu **table = table_of(space->slot);
 	unsigned int i;
 
-	for (i = 0; table && i < NR_CHANNELS; i++)
+	/* No more of them can begin. */
+	for (i = 0; i < NR_CHANNELS && READ_ONCE(space->nr_channels); i++)
 		end_at(table, i, space);
 }
 

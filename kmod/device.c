@@ -308,7 +308,6 @@ static int rpal_release(struct inode *inode, struct file *filp)
 	rpal_place_forget(file);
 	rpal_service_file_gone(file);
 	rpal_channel_end(file);
-	rpal_notice_forget(file);
 	kfree_rcu(file, rcu);
 	return 0;
 }

@@ -132,7 +132,7 @@ RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart)
 
 /* In place of force_sig_info_to_task(), for a step that is not to be seen. */
 static int step_passed_over(struct kernel_siginfo *info,
-			     struct task_struct *task, int handler)
+			    struct task_struct *task, int handler)
 {
 	return 0;
 }

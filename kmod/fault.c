@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Faults on a linked peer's memory.
+ * Faults on a linked peer's memory, and that it is not pinned.
  *
  * The current mm has no mapping there, so both the user and the kernel path
  * end in bad_area_nosemaphore(), with interrupts on and no lock held. The
@@ -192,4 +192,38 @@ RPAL_CALLBACK(rpal_on_bad_area_nosemaphore)
 	slot = slot_of(rpal_fregs(fregs)->dx);
 	if (slot && slot < RPAL_NR_SLOTS && slot != space->slot)
 		rpal_divert(fregs, parent_ip, bad_area);
+}
+
+/* In place of pin_user_pages_fast(): as if nothing was there. */
+static int pin_refused(unsigned long start, int nr_pages,
+		       unsigned int gup_flags, struct page **pages)
+{
+	return -EFAULT;
+}
+
+static bool in_other_slot(struct rpal_space *space, unsigned long addr)
+{
+	unsigned int slot = slot_of(addr);
+
+	return slot && slot != space->slot;
+}
+
+/*
+ * pin_user_pages_fast(start, nr_pages, gup_flags, pages): goes by the page tables,
+ * and so would find peers' pages. But that there are pins is noted in the mm of who
+ * makes them: the owner's fork() would share such a page with the child, to be
+ * written by who has the pin, and with DEBUG_VM the end of the pin be a BUG. Where
+ * the kernel looks for a mapping it says EFAULT; so here.
+ */
+RPAL_CALLBACK(rpal_on_pin_user_pages_fast)
+{
+	struct rpal_space *space = rpal_space_current();
+	struct pt_regs *regs = rpal_fregs(fregs);
+	int nr_pages = regs->si;
+
+	if (!space || nr_pages <= 0)
+		return;
+	if (in_other_slot(space, regs->di) ||
+	    in_other_slot(space, regs->di + ((u64)nr_pages << PAGE_SHIFT) - 1))
+		rpal_divert(fregs, parent_ip, pin_refused);
 }

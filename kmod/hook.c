@@ -39,6 +39,7 @@ static struct rpal_hook hooks[] = {
 	ARGUMENTS("exit_mmap", rpal_on_exit_mmap),
 	ARGUMENTS("signal_setup_done", rpal_on_signal_setup_done),
 	DIVERT("bad_area_nosemaphore", rpal_on_bad_area_nosemaphore),
+	DIVERT("pin_user_pages_fast", rpal_on_pin_user_pages_fast),
 	DIVERT("wake_up_new_task", rpal_on_wake_up_new_task),
 	DIVERT("arch_do_signal_or_restart", rpal_on_arch_do_signal_or_restart),
 	DIVERT("do_exit", rpal_on_do_exit),

@@ -39,6 +39,7 @@ RPAL_CALLBACK(rpal_on_finalize_exec);
 
 /* fault.c */
 RPAL_CALLBACK(rpal_on_bad_area_nosemaphore);
+RPAL_CALLBACK(rpal_on_pin_user_pages_fast);
 
 /* pkey.c */
 RPAL_CALLBACK(rpal_on_wake_up_new_task);

@@ -90,31 +90,40 @@ bool rpal_notice_pending(struct rpal_file *file)
 	return pending;
 }
 
-static struct rpal_notice_node *take(struct rpal_file *file)
+/* The file may have become another service's since @space was looked at. */
+static struct rpal_notice_node *take(struct rpal_file *file,
+				     struct rpal_space *space)
 {
-	struct rpal_notice_node *node;
+	struct rpal_notice_node *node = NULL;
 
 	spin_lock(&rpal_lock);
-	node = list_first_entry_or_null(&file->gone, struct rpal_notice_node,
-					node);
+	if (file->space == space)
+		node = list_first_entry_or_null(&file->gone,
+						struct rpal_notice_node, node);
 	if (node)
 		list_del(&node->node);
 	spin_unlock(&rpal_lock);
 	return node;
 }
 
-static void give_back(struct rpal_file *file, struct rpal_notice_node *node)
+static void give_back(struct rpal_file *file, struct rpal_space *space,
+		      struct rpal_notice_node *node)
 {
 	spin_lock(&rpal_lock);
-	list_add(&node->node, &file->gone);
+	if (file->space == space) {
+		list_add(&node->node, &file->gone);
+		node = NULL;
+	}
 	spin_unlock(&rpal_lock);
+	kfree(node);
 }
 
 /* Until there is one, or the service has ended. */
-static int wait_for_one(struct rpal_file *file)
+static int wait_for_one(struct rpal_file *file, struct rpal_space *space)
 {
 	return wait_event_interruptible(file->wq, rpal_notice_pending(file) ||
-					!READ_ONCE(file->space)) ? -EINTR : 0;
+					READ_ONCE(file->space) != space) ?
+	       -EINTR : 0;
 }
 
 /**
@@ -125,31 +134,35 @@ static int wait_for_one(struct rpal_file *file)
  * @nonblock:	do not wait for one
  *
  * Context: may sleep.
- * Return: bytes, whole notices; -EINVAL (no room for one), -EAGAIN, -EINTR,
- * -EFAULT (the notice can be read again), -ENXIO (none, and no service).
+ * Return: bytes, whole notices; -ENXIO (no service), -EPERM (another process's),
+ * -EINVAL (no room for one), -EAGAIN, -EINTR, -EFAULT (the notice can be read
+ * again).
  */
 ssize_t rpal_notice_read(struct rpal_file *file, char __user *to, size_t size,
 			 bool nonblock)
 {
+	struct rpal_space *space = rpal_service_caller(file);
 	struct rpal_notice_node *node;
 	ssize_t done = 0;
 	int err = 0;
 
+	if (IS_ERR(space))
+		return PTR_ERR(space);
 	if (size < sizeof(node->notice))
 		return -EINVAL;
 	while (!err && size - done >= sizeof(node->notice)) {
-		node = take(file);
+		node = take(file, space);
 		if (!node && done)
 			break;
 		if (!node) {
-			if (!READ_ONCE(file->space))
+			if (READ_ONCE(file->space) != space)
 				return -ENXIO;
-			err = nonblock ? -EAGAIN : wait_for_one(file);
+			err = nonblock ? -EAGAIN : wait_for_one(file, space);
 			continue;
 		}
 		if (copy_to_user(to + done, &node->notice,
 				 sizeof(node->notice))) {
-			give_back(file, node);
+			give_back(file, space, node);
 			err = -EFAULT;
 			continue;
 		}
@@ -160,15 +173,18 @@ ssize_t rpal_notice_read(struct rpal_file *file, char __user *to, size_t size,
 }
 
 /**
- * rpal_notice_forget() - the file is closed
- * @file:	the file, on which no service is registered any more
+ * rpal_notice_forget() - the service ends, and with it what it has not read
+ * @file:	the file that owned it
  *
- * Context: process context.
+ * Context: rpal_lock held; no notice is added any more.
  */
 void rpal_notice_forget(struct rpal_file *file)
 {
-	struct rpal_notice_node *node;
+	struct rpal_notice_node *node, *next;
 
-	while ((node = take(file)))
+	lockdep_assert_held(&rpal_lock);
+	list_for_each_entry_safe(node, next, &file->gone, node) {
+		list_del(&node->node);
 		kfree(node);
+	}
 }

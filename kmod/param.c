@@ -53,6 +53,29 @@ MODULE_PARM_DESC(hook_linger_ms,
 		 "how long hooks stay after the last placed program, in ms (default: 2000)");
 
 /*
+ * Two thirds of the slots, and as much else as these can make use of: about 64 MB
+ * of kernel memory for threads, and 1 MB for links.
+ */
+unsigned int rpal_user_limits[RPAL_NR_LIMITS] = {
+	[RPAL_LIMIT_PLACED]	= 170,
+	[RPAL_LIMIT_SERVICES]	= 170,
+	[RPAL_LIMIT_THREADS]	= 16384,
+	[RPAL_LIMIT_LINKS]	= 16384,
+};
+
+#define RPAL_LIMIT_PARAM(name, which, what, value)			\
+	module_param_named(user_##name, rpal_user_limits[which], uint, 0644); \
+	MODULE_PARM_DESC(user_##name, "how many " what			\
+			 " one user can have without CAP_SYS_RESOURCE, 0: no limit (default: " \
+			 #value ")")
+
+RPAL_LIMIT_PARAM(placed, RPAL_LIMIT_PLACED, "placed programs", 170);
+RPAL_LIMIT_PARAM(services, RPAL_LIMIT_SERVICES, "services", 170);
+RPAL_LIMIT_PARAM(threads, RPAL_LIMIT_THREADS, "registered threads", 16384);
+RPAL_LIMIT_PARAM(links, RPAL_LIMIT_LINKS,
+		 "requests for links of its services, answered or not,", 16384);
+
+/*
  * The rest exists for tests: each takes one protection away, which makes the
  * machine unsafe. Setting one taints the kernel.
  */
@@ -71,4 +94,5 @@ RPAL_DEBUG_PARAM(no_rights, "link without checking rights");
 RPAL_DEBUG_PARAM(no_lazy, "let called code make system calls as its caller");
 RPAL_DEBUG_PARAM(no_restart, "do not mend calls caught inside a trampoline");
 RPAL_DEBUG_PARAM(no_rseq, "let registered threads take rseq");
+RPAL_DEBUG_PARAM(no_guard, "do not go back to recovery points");
 RPAL_DEBUG_PARAM(no_clamp, "do not keep mappings inside the slot");

@@ -41,6 +41,8 @@
 #include "compat/compat.h"
 
 #define RPAL_NR_SLOTS	(RPAL_MAX_SLOT + 1)
+/* Blocks of one service. */
+#define RPAL_NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
 
 /* -------------------------------------------------------------- param.c */
 
@@ -50,6 +52,17 @@ extern bool rpal_marker;
 extern bool rpal_link_attach;
 extern int rpal_account;
 extern unsigned int rpal_hook_linger_ms;
+
+/* What a user can have too much of. */
+enum rpal_limit {
+	RPAL_LIMIT_PLACED,	/* placed programs, each of which takes a slot */
+	RPAL_LIMIT_SERVICES,
+	RPAL_LIMIT_THREADS,	/* registered */
+	RPAL_LIMIT_LINKS,	/* requests of its services, answered or not */
+	RPAL_NR_LIMITS,
+};
+
+extern unsigned int rpal_user_limits[RPAL_NR_LIMITS];
 
 /* Each turns one protection off, so that a test can see it missing. */
 extern bool rpal_debug_no_flush;
@@ -61,6 +74,7 @@ extern bool rpal_debug_no_rights;
 extern bool rpal_debug_no_clamp;
 extern bool rpal_debug_no_lazy;
 extern bool rpal_debug_no_restart;
+extern bool rpal_debug_no_guard;
 extern bool rpal_debug_no_rseq;
 
 /* --------------------------------------------------------------- stat.c */
@@ -121,6 +135,20 @@ enum rpal_service_stat {
 void rpal_stat_init(void);
 void rpal_stat_exit(void);
 
+/* -------------------------------------------------------------- limit.c */
+
+struct rpal_user;
+
+struct rpal_user *rpal_user_new(void);
+struct rpal_user *rpal_user_get_locked(struct rpal_user **spare);
+struct rpal_user *rpal_user_hold_locked(struct rpal_user *user);
+void rpal_user_put_locked(struct rpal_user *user);
+int rpal_charge_locked(struct rpal_user *user, enum rpal_limit what, bool exempt);
+void rpal_uncharge(struct rpal_user *user, enum rpal_limit what);
+bool rpal_limit_waived(int err, bool *exempt);
+bool rpal_user_row(unsigned int nr, kuid_t *uid,
+		   unsigned int count[RPAL_NR_LIMITS]);
+
 /* -------------------------------------------------------------- space.c */
 
 struct rpal_notice_node;
@@ -150,12 +178,14 @@ struct rpal_ask {
  * @group:	group of different keys, empty if none
  * @comm:	name of the program, for people
  * @stats:	counters, see enum rpal_service_stat
+ * @placed_by:	whose program it is; under rpal_lock
  * @dead:	the mm is gone; under rpal_lock
  * @peers:	slots of linked services; under rpal_lock
  * @known:	slots of services with which there has been a link: calls that
  *		were begun through it may still run; under rpal_lock
  * @tgid:	the process that was placed, set together with @laid_out
  * @key:	service key, 0 if there is no service; under rpal_lock
+ * @user:	whose service it is, NULL if there is none; under rpal_lock
  * @ending:	how many are ending the service, which takes more than the lock: no
  *		other begins meanwhile; under rpal_lock
  * @file:	that owns the service, NULL if there is none; under rpal_lock
@@ -164,6 +194,9 @@ struct rpal_ask {
  * @ranges:	its trampolines
  * @area:	user address of the thread area, 0 if not mapped
  * @pages:	pages of the thread area that were needed so far, or NULL
+ * @threads:	indices of the service's threads, dead ones in the table too; changed
+ *		under thread_lock
+ * @nr_channels: of the service; under rpal_lock
  */
 struct rpal_space {
 	struct mmu_notifier mn;
@@ -183,12 +216,14 @@ struct rpal_space {
 	char comm[TASK_COMM_LEN];
 	atomic_long_t stats[RPAL_NR_SERVICE_STATS];
 
+	struct rpal_user *placed_by;
 	bool dead;
 	DECLARE_BITMAP(peers, RPAL_NR_SLOTS);
 	DECLARE_BITMAP(known, RPAL_NR_SLOTS);
 
 	struct pid *tgid;
 	u64 key;
+	struct rpal_user *user;
 	unsigned int ending;
 	struct rpal_file *file;
 	struct rpal_ask *asks;
@@ -196,6 +231,8 @@ struct rpal_space {
 	struct rpal_ranges ranges;
 	unsigned long area;
 	struct page **pages;
+	DECLARE_BITMAP(threads, RPAL_NR_INDEX);
+	unsigned int nr_channels;
 };
 
 static inline void rpal_count_for(struct rpal_space *space,

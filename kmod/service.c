@@ -63,6 +63,7 @@ static void drop_ask_locked(struct rpal_space *space, struct rpal_space *peer)
 {
 	if (!asked_locked(space, peer))
 		return;
+	rpal_uncharge(space->user, RPAL_LIMIT_LINKS);
 	put_cred(space->asks[peer->slot].cred);
 	space->asks[peer->slot].cred = NULL;
 	kfree(space->asks[peer->slot].notice);
@@ -125,13 +126,32 @@ static bool ranges_valid(const struct rpal_space *space,
 	       rpal_in_slot(space, r->wait_ip, 1);
 }
 
-static int begin_locked(struct rpal_file *file, struct rpal_space *space,
-			struct rpal_ask *asks, const struct rpal_register *reg)
+static int charge_locked(struct rpal_space *space, struct rpal_user **spare,
+			 bool exempt)
 {
+	struct rpal_user *user = rpal_user_get_locked(spare);
+	int err = rpal_charge_locked(user, RPAL_LIMIT_SERVICES, exempt);
+
+	if (err)
+		rpal_user_put_locked(user);
+	else
+		space->user = user;
+	return err;
+}
+
+static int begin_locked(struct rpal_file *file, struct rpal_space *space,
+			struct rpal_ask *asks, const struct rpal_register *reg,
+			struct rpal_user **spare, bool exempt)
+{
+	int err;
+
 	if (file->space || file->channel || space->key || space->ending)
 		return -EBUSY;
-	if (find_locked(reg->key))
+	if (!reg->key || find_locked(reg->key))
 		return -EAGAIN;
+	err = charge_locked(space, spare, exempt);
+	if (err)
+		return err;
 	rpal_space_get(space);
 	file->space = space;
 	space->file = file;
@@ -148,12 +168,14 @@ static int begin_locked(struct rpal_file *file, struct rpal_space *space,
  * @reg:	arguments, already copied, and results
  *
  * Context: may sleep.
- * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBUSY, -ESHUTDOWN or -ENOMEM.
+ * Return: 0, -ENXIO, -EPERM, -EINVAL, -EBUSY, -EDQUOT, -ESHUTDOWN or -ENOMEM.
  */
 int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 {
 	struct rpal_space *space = rpal_space_current();
+	struct rpal_user *spare;
 	struct rpal_ask *asks;
+	bool exempt = false;
 	int err;
 
 	if (reg->flags || !reg->nr_receivers ||
@@ -168,14 +190,19 @@ int rpal_service_register(struct rpal_file *file, struct rpal_register *reg)
 	if (!READ_ONCE(rpal_enable))
 		return -ESHUTDOWN;
 	asks = kcalloc(RPAL_NR_SLOTS, sizeof(*asks), GFP_KERNEL_ACCOUNT);
-	if (!asks)
+	spare = rpal_user_new();
+	if (!asks || !spare) {
+		kfree(asks);
+		kfree(spare);
 		return -ENOMEM;
+	}
 	do {
 		reg->key = get_random_u64();
 		spin_lock(&rpal_lock);
-		err = reg->key ? begin_locked(file, space, asks, reg) : -EAGAIN;
+		err = begin_locked(file, space, asks, reg, &spare, exempt);
 		spin_unlock(&rpal_lock);
-	} while (err == -EAGAIN);
+	} while (err == -EAGAIN || rpal_limit_waived(err, &exempt));
+	kfree(spare);
 	if (err) {
 		kfree(asks);
 		return err;
@@ -196,7 +223,6 @@ static struct rpal_ask *end_locked(struct rpal_space *space,
 	if (!key)
 		return NULL;
 	space->key = 0;
-	space->file = NULL;
 	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
 		struct rpal_space *peer = rpal_slots[slot];
 
@@ -209,6 +235,9 @@ static struct rpal_ask *end_locked(struct rpal_space *space,
 			rpal_unlink(space, peer);
 	}
 	space->asks = NULL;
+	rpal_uncharge(space->user, RPAL_LIMIT_SERVICES);
+	rpal_user_put_locked(space->user);
+	space->user = NULL;
 	return asks;
 }
 
@@ -224,6 +253,19 @@ static void forget_locked(struct rpal_space *space)
 	bitmap_zero(space->known, RPAL_NR_SLOTS);
 }
 
+/* The file is nobody's; its reference on the space is the caller's now. */
+static struct rpal_file *detach_locked(struct rpal_space *space)
+{
+	struct rpal_file *file = space->file;
+
+	space->file = NULL;
+	if (file) {
+		WRITE_ONCE(file->space, NULL);
+		rpal_notice_forget(file);
+	}
+	return file;
+}
+
 /*
  * First the links, so that no call can begin; then the threads, which may
  * still be in calls; then what these calls need to be understood.
@@ -231,13 +273,21 @@ static void forget_locked(struct rpal_space *space)
 static void end(struct rpal_space *space, bool alive)
 {
 	DECLARE_BITMAP(told, RPAL_NR_SLOTS) = {};
+	struct rpal_file *file;
 	struct rpal_ask *asks;
 
+	/* Without the lock the file may be closed; it is freed later. */
+	rcu_read_lock();
 	spin_lock(&rpal_lock);
+	file = detach_locked(space);
 	asks = end_locked(space, told);
 	/* What follows would hit the next service as well. */
 	space->ending++;
 	spin_unlock(&rpal_lock);
+	/* Who waits for notices of it. */
+	if (file)
+		wake_up_poll(&file->wq, EPOLLERR);
+	rcu_read_unlock();
 	wake_told(told);
 	rpal_channel_service_gone(space);
 	rpal_thread_service_gone(space, alive);
@@ -246,6 +296,8 @@ static void end(struct rpal_space *space, bool alive)
 	space->ending--;
 	spin_unlock(&rpal_lock);
 	kfree(asks);
+	if (file)
+		rpal_space_put(space);
 }
 
 /**
@@ -271,14 +323,13 @@ void rpal_service_file_gone(struct rpal_file *file)
 
 	spin_lock(&rpal_lock);
 	space = file->space;
-	file->space = NULL;
+	if (space)
+		rpal_space_get(space);
 	spin_unlock(&rpal_lock);
 	if (!space)
 		return;
 	end(space, true);
 	rpal_space_put(space);
-	/* Who waits for notices of it. */
-	wake_up_poll(&file->wq, EPOLLERR);
 }
 
 /**
@@ -363,8 +414,11 @@ static bool still_valid(struct rpal_space *space, struct rpal_ask *ask)
 }
 
 static int ask_locked(struct rpal_space *space, struct rpal_space *peer,
-		      struct rpal_request *req, struct rpal_ask *ask)
+		      struct rpal_request *req, struct rpal_ask *ask,
+		      bool exempt)
 {
+	int err;
+
 	/* Either may have ended while rights were checked. */
 	if (!space->asks)
 		return -ENXIO;
@@ -374,6 +428,9 @@ static int ask_locked(struct rpal_space *space, struct rpal_space *peer,
 		return -EALREADY;
 	if (space->pkey && space->pkey == peer->pkey)
 		return -ENOTUNIQ;
+	err = rpal_charge_locked(space->user, RPAL_LIMIT_LINKS, exempt);
+	if (err)
+		return err;
 	space->asks[peer->slot] = *ask;
 	if (asked_locked(peer, space)) {
 		if (still_valid(space, &peer->asks[space->slot]))
@@ -405,13 +462,14 @@ static struct rpal_space *find_get(u64 key)
  *
  * Context: may sleep.
  * Return: 0, -ENXIO, -EPERM, -EINVAL, -ENOENT, -EALREADY, -EACCES, -ENOTUNIQ,
- * -ENOMEM.
+ * -EDQUOT, -ENOMEM.
  */
 int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 {
 	struct rpal_space *space = rpal_service_caller(file);
 	struct rpal_ask ask = {};
 	struct rpal_space *peer;
+	bool exempt = false;
 	int err;
 
 	if (IS_ERR(space))
@@ -427,13 +485,16 @@ int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 		return -ENOENT;
 	}
 	err = peer == space ? -EINVAL : check_rights(peer, &ask);
-	if (!err) {
+	if (err)
+		goto out;
+	do {
 		spin_lock(&rpal_lock);
-		err = ask_locked(space, peer, req, &ask);
+		err = ask_locked(space, peer, req, &ask, exempt);
 		spin_unlock(&rpal_lock);
-		if (err)
-			put_cred(ask.cred);
-	}
+	} while (rpal_limit_waived(err, &exempt));
+	if (err)
+		put_cred(ask.cred);
+out:
 	if (err)
 		kfree(ask.notice);
 	rpal_space_put(peer);
@@ -489,7 +550,8 @@ static int show_locked(struct rpal_space *space, struct rpal_space *peer,
 	out->pkey = peer->pkey;
 	out->nr_receivers = peer->nr_receivers;
 	out->base = peer->base;
-	out->area = peer->area;
+	/* An address in its memory: for who has been found to have the right. */
+	out->area = out->state & RPAL_LINK_ASKED ? peer->area : 0;
 	return 0;
 }
 

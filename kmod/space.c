@@ -83,6 +83,9 @@ static void space_unhash_locked(struct rpal_space *space)
 	if (rpal_slots[space->slot] == space)
 		rpal_slots[space->slot] = NULL;
 	hash_del_rcu(&space->node);
+	rpal_uncharge(space->placed_by, RPAL_LIMIT_PLACED);
+	rpal_user_put_locked(space->placed_by);
+	space->placed_by = NULL;
 }
 
 /* The mm's last user is gone; its page tables are still there. May sleep. */
@@ -147,10 +150,25 @@ static int choose_slot(u32 random)
 	return -ENOSPC;
 }
 
-static int settle_locked(struct rpal_space *space, u32 random)
+static int charge_locked(struct rpal_space *space, struct rpal_user **spare,
+			 bool exempt)
+{
+	struct rpal_user *user = rpal_user_get_locked(spare);
+	int err = rpal_charge_locked(user, RPAL_LIMIT_PLACED, exempt);
+
+	if (err)
+		rpal_user_put_locked(user);
+	else
+		space->placed_by = user;
+	return err;
+}
+
+static int settle_locked(struct rpal_space *space, u32 random,
+			 struct rpal_user **spare, bool exempt)
 {
 	int slot = choose_slot(random);
 	int pkey = 0;
+	int err;
 
 	if (slot < 0)
 		return slot;
@@ -159,6 +177,9 @@ static int settle_locked(struct rpal_space *space, u32 random)
 		if (pkey < 0)
 			return pkey;
 	}
+	err = charge_locked(space, spare, exempt);
+	if (err)
+		return err;
 	space->slot = slot;
 	space->pkey = pkey;
 	space->base = (unsigned long)slot << RPAL_SLOT_SHIFT;
@@ -190,20 +211,38 @@ static struct rpal_space *space_new(struct mm_struct *mm, const char *group)
 	return space;
 }
 
+/* A slot, a key, and a place in the tables. */
+static int settle(struct rpal_space *space)
+{
+	struct rpal_user *spare = rpal_user_new();
+	u32 random = get_random_u32();
+	bool exempt = false;
+	int err;
+
+	if (!spare)
+		return -ENOMEM;
+	do {
+		spin_lock(&rpal_lock);
+		err = settle_locked(space, random, &spare, exempt);
+		spin_unlock(&rpal_lock);
+	} while (rpal_limit_waived(err, &exempt));
+	kfree(spare);
+	return err;
+}
+
 /**
  * rpal_space_create() - give a new mm a slot and a key
  * @mm:		mm of a program that is about to run, not used by any task yet
  * @group:	group name, empty if none
  *
  * Context: execve(), before the point of no return. May sleep.
- * Return: 0; -ENOSPC, -ENOTUNIQ, -ENOMEM, -ERESTARTNOINTR (a signal came), or
- * what the tracer says when hooks cannot be installed.
+ * Return: 0; -ENOSPC, -ENOTUNIQ, -EDQUOT, -ENOMEM, -ERESTARTNOINTR (a signal
+ * came), or what the tracer says when hooks cannot be installed.
  */
 int rpal_space_create(struct mm_struct *mm, const char *group)
 {
 	struct rpal_space *space;
 	struct mmu_notifier *mn;
-	u32 random = get_random_u32();
 	int err = rpal_hook_get();
 
 	if (err)
@@ -214,9 +253,7 @@ int rpal_space_create(struct mm_struct *mm, const char *group)
 		return -ENOMEM;
 	}
 	get_task_comm(space->comm, current);
-	spin_lock(&rpal_lock);
-	err = settle_locked(space, random);
-	spin_unlock(&rpal_lock);
+	err = settle(space);
 	if (err)
 		goto put;
 

@@ -121,6 +121,23 @@ static int services_show(struct seq_file *seq, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(services);
 
+static int users_show(struct seq_file *seq, void *unused)
+{
+	unsigned int count[RPAL_NR_LIMITS];
+	unsigned int nr, i;
+	kuid_t uid;
+
+	seq_puts(seq, "uid placed services threads links\n");
+	for (nr = 0; rpal_user_row(nr, &uid, count); nr++) {
+		seq_printf(seq, "%u", __kuid_val(uid));
+		for (i = 0; i < RPAL_NR_LIMITS; i++)
+			seq_printf(seq, " %u", count[i]);
+		seq_putc(seq, '\n');
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(users);
+
 /**
  * rpal_stat_init() - make the debugfs files
  *
@@ -131,6 +148,7 @@ void rpal_stat_init(void)
 	dir = debugfs_create_dir("rpal", NULL);
 	debugfs_create_file("stats", 0400, dir, NULL, &stats_fops);
 	debugfs_create_file("services", 0400, dir, NULL, &services_fops);
+	debugfs_create_file("users", 0400, dir, NULL, &users_fops);
 }
 
 /**

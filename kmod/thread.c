@@ -20,7 +20,6 @@
 #include "compat/compat.h"
 #include "thread.h"
 
-#define NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
 /* How often a word may change under our hands. */
 #define MAX_TRIES	100
 
@@ -46,7 +45,7 @@ struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index)
 {
 	struct rpal_tcb __rcu **table;
 
-	if (slot >= RPAL_NR_SLOTS || index >= NR_INDEX)
+	if (slot >= RPAL_NR_SLOTS || index >= RPAL_NR_INDEX)
 		return NULL;
 	/* Pairs with the cmpxchg() in table_for(). */
 	table = smp_load_acquire(&tables[slot]);
@@ -123,6 +122,11 @@ static void thread_free(struct work_struct *work)
 	struct rpal_tcb *t = container_of(to_rcu_work(work), struct rpal_tcb,
 					  free);
 
+	if (t->user) {
+		spin_lock(&rpal_lock);
+		rpal_user_put_locked(t->user);
+		spin_unlock(&rpal_lock);
+	}
 	put_task_struct(t->task);
 	kvfree(t->mail.fpu);
 	rpal_space_put(t->space);
@@ -162,6 +166,7 @@ static bool drop_locked(struct rpal_tcb *t)
 	if (rcu_access_pointer(*entry_of(t)) != t)
 		return false;
 	RCU_INIT_POINTER(*entry_of(t), NULL);
+	clear_bit(RPAL_TID_INDEX(t->tid), t->space->threads);
 	list_del_init(&t->grave);
 	return true;
 }
@@ -352,7 +357,8 @@ static void put_dropped(struct list_head *dropped)
  * rpal_thread_bury() - forget a thread that was killed
  * @t:		the thread, dead; the caller has a reference
  *
- * Context: task context, under no lock; does not sleep.
+ * Context: task context, under no lock, preemptible; does not sleep but for locks,
+ * with PREEMPT_RT.
  */
 void rpal_thread_bury(struct rpal_tcb *t)
 {
@@ -367,6 +373,8 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		raw_spin_unlock(&thread_lock);
 		return;
 	}
+	/* Who finds the task unregistered finds it without the mark. */
+	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
 	hash_del_rcu(&t->node);
 	drop_tombstones_locked(t, &dropped);
 	if (claimed_locked(t))
@@ -375,7 +383,7 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		gone = drop_locked(t);
 	raw_spin_unlock(&thread_lock);
 
-	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
+	rpal_uncharge(t->user, RPAL_LIMIT_THREADS);
 	put_dropped(&dropped);
 	rpal_thread_put(t);	/* the hash's */
 	if (gone)
@@ -421,7 +429,7 @@ static void call_all_home(struct rpal_space *space)
 		unsigned int i;
 
 		busy = false;
-		for (i = 0; i < NR_INDEX; i++) {
+		for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
 			struct rpal_tcb *t = thread_of(space, i);
 
 			if (!t)
@@ -466,11 +474,13 @@ void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 {
 	unsigned int i;
 
-	if (!tables[space->slot])
+	/* Who is not seen here sees that the service has ended: see enrolled(). */
+	smp_mb();
+	if (bitmap_empty(space->threads, RPAL_NR_INDEX))
 		return;
 	if (alive)
 		call_all_home(space);
-	for (i = 0; i < NR_INDEX; i++) {
+	for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
 		struct rpal_tcb *t = thread_of(space, i);
 
 		if (!t)
@@ -530,6 +540,33 @@ static struct rpal_tcb *thread_new(struct rpal_space *space, bool receiver)
 	return t;
 }
 
+static int charge_locked(struct rpal_tcb *t, bool exempt)
+{
+	struct rpal_user *user = t->space->user;
+	int err;
+
+	/* It may have ended meanwhile. */
+	if (!user)
+		return -ENXIO;
+	err = rpal_charge_locked(user, RPAL_LIMIT_THREADS, exempt);
+	if (!err)
+		t->user = rpal_user_hold_locked(user);
+	return err;
+}
+
+static int charge(struct rpal_tcb *t)
+{
+	bool exempt = false;
+	int err;
+
+	do {
+		spin_lock(&rpal_lock);
+		err = charge_locked(t, exempt);
+		spin_unlock(&rpal_lock);
+	} while (rpal_limit_waived(err, &exempt));
+	return err;
+}
+
 static int table_for(unsigned int slot)
 {
 	struct rpal_tcb __rcu **table;
@@ -537,7 +574,7 @@ static int table_for(unsigned int slot)
 	/* Pairs with the cmpxchg() below. */
 	if (smp_load_acquire(&tables[slot]))
 		return 0;
-	table = kvcalloc(NR_INDEX, sizeof(*table), GFP_KERNEL);
+	table = kvcalloc(RPAL_NR_INDEX, sizeof(*table), GFP_KERNEL);
 	if (!table)
 		return -ENOMEM;
 	if (cmpxchg(&tables[slot], NULL, table))
@@ -579,6 +616,7 @@ static void publish_locked(struct rpal_tcb *t, unsigned int index, void *page)
 	 */
 	rpal_thread_get(t);
 	rcu_assign_pointer(tables[t->space->slot][index], t);
+	set_bit(index, t->space->threads);
 	hash_add_rcu(by_task, &t->node, (unsigned long)current);
 }
 
@@ -605,6 +643,21 @@ static int enrol(struct rpal_tcb *t)
 		if (!page)
 			return -ENOMEM;
 	}
+}
+
+/*
+ * The service may have ended before the thread could be found. Who ends it says so
+ * first and then looks for its threads; we do it the other way round.
+ */
+static int enrolled(struct rpal_tcb *t)
+{
+	/* Pairs with rpal_thread_service_gone(). */
+	smp_mb();
+	if (READ_ONCE(t->space->key))
+		return 0;
+	rpal_thread_kill(t);
+	rpal_thread_bury(t);
+	return -ENXIO;
 }
 
 /* From now on every system call of the task comes by our hook. */
@@ -635,7 +688,8 @@ static int register_again(struct rpal_tcb *t, struct rpal_thread *reg)
  * @reg:	arguments, already copied, and results
  *
  * Context: may sleep.
- * Return: 0, -EINVAL, -ENXIO, -EPERM, -EBUSY, -ENOSPC, -EOPNOTSUPP, -ENOMEM.
+ * Return: 0, -EINVAL, -ENXIO, -EPERM, -EBUSY, -ENOSPC, -EDQUOT, -EOPNOTSUPP,
+ * -ENOMEM.
  */
 int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 {
@@ -659,15 +713,25 @@ int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 	t = thread_new(space, reg->flags & RPAL_THREAD_RECEIVER);
 	if (!t)
 		return -ENOMEM;
-	err = enrol(t);
-	if (err) {
-		rpal_thread_put(t);
-		return err;
+	/* Once others can find it they may end it, and give its references back. */
+	rpal_thread_get(t);
+	err = charge(t);
+	if (!err) {
+		watch_syscalls();
+		err = enrol(t);
+		if (err) {
+			clear_task_syscall_work(current, SYSCALL_USER_DISPATCH);
+			rpal_uncharge(t->user, RPAL_LIMIT_THREADS);
+		}
 	}
-	watch_syscalls();
+	if (err)
+		rpal_thread_put(t);
+	else
+		err = enrolled(t);
 	reg->tid = t->tid;
 	reg->block = t->ublock;
-	return 0;
+	rpal_thread_put(t);
+	return err;
 }
 
 /**

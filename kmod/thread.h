@@ -54,6 +54,7 @@ struct rpal_context {
  * @grave:	in the list of tombstones; under thread_lock
  * @claim:	of a tombstone: the call_word of the caller it is kept for; under
  *		thread_lock
+ * @user:	who has it, and is told when it is buried
  * @space:	its service's space; holds a reference
  * @task:	its task; holds a reference
  * @tid:	its name
@@ -103,6 +104,7 @@ struct rpal_tcb {
 	struct hlist_node node;
 	struct list_head grave;
 	u64 claim;
+	struct rpal_user *user;
 	struct rpal_space *space;
 	struct task_struct *task;
 	u32 tid;

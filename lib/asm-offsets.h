@@ -57,6 +57,17 @@
 #define I_RUN		72
 #define I_BLOCK		80
 
+/* struct tramp_frame */
+#define FR_BX		0
+#define FR_BP		8
+#define FR_R12		16
+#define FR_R13		24
+#define FR_R14		32
+#define FR_R15		40
+#define FR_SP		48
+#define FR_IP		56
+#define FR_SIZE		64
+
 /* States, commands, and what the call trampolines answer themselves. */
 #define S_WAIT		1
 #define S_DEAD		5
@@ -68,6 +79,7 @@
 
 #define T_GUARD		0xffffffff
 
+#define E_FAULT		14
 #define E_BUSY		16
 #define E_PIPE		32
 

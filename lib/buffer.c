@@ -23,17 +23,26 @@ EXPORT int rpal_send_buffer(int service_id, uint64_t rpalfd, const void *addr, s
 
 EXPORT int rpal_release_buffer(int service_id, uint64_t rpalfd, const struct rpal_buffer *buffer)
 {
-	int64_t words[NR] = { KIND_RELEASED, (intptr_t)buffer->addr, buffer->len, buffer->cookie };
-	int ret = rpal_write_ptrs(service_id, rpalfd, words, NR);
+	int64_t words[NR] = { KIND_RELEASED };
+	int ret;
 
+	if (!buffer)
+		return rpal_fail(-RPAL_INVALID_ARG, "a buffer is needed");
+	words[ADDR] = (intptr_t)buffer->addr;
+	words[LEN] = buffer->len;
+	words[COOKIE] = buffer->cookie;
+	ret = rpal_write_ptrs(service_id, rpalfd, words, NR);
 	return ret < 0 ? ret : 0;
 }
 
 EXPORT int rpal_recv_buffer(int fd, struct rpal_buffer *buffer)
 {
 	int64_t words[NR];
-	int n = rpal_read_ptrs(fd, words, NR);
+	int n;
 
+	if (!buffer)
+		return rpal_fail(-1, "a place for the buffer is needed");
+	n = rpal_read_ptrs(fd, words, NR);
 	if (n <= 0)
 		return n;
 	if (n != NR || (words[KIND] != KIND_LENT && words[KIND] != KIND_RELEASED))
@@ -65,12 +74,15 @@ EXPORT int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buff
 				size_t offset, size_t len)
 {
 	uint64_t first = (uint64_t)service_id << RPAL_SLOT_SHIFT;
-	uint64_t from = (uintptr_t)buffer->addr + offset;
 	struct rpal_link link;
 	struct rpal_thr *thr;
+	uint64_t from;
 	struct copy c;
 	int64_t ret;
 
+	if (!buffer || (!to && len))
+		return rpal_fail(-EINVAL, "a buffer is needed, and a place for what is in it");
+	from = (uintptr_t)buffer->addr + offset;
 	ret = rpal_link_get(service_id, &link);
 	if (!ret)
 		ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
@@ -85,7 +97,7 @@ EXPORT int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buff
 		return rpal_failf(-EINVAL, "the buffer does not lie in the memory of service %d",
 				  service_id);
 	c = (struct copy){ to, (const void *)(uintptr_t)from, len };
-	ret = rpal_guard(thr, &link, do_copy, &c);
+	ret = rpal_guard(thr, link.pkey, do_copy, &c);
 	if (ret)
 		return rpal_failf(ret, "service %d has ended or unmapped the buffer", service_id);
 	return len;

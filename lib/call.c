@@ -82,8 +82,21 @@ struct tramp_ret rpal_dispatch(struct tramp_in *in)
 	caller.depth = TRAMP_DEPTH(in->what);
 	thr->depth = caller.depth;
 	result = fn((void *)(uintptr_t)in->arg, in->len, &caller, procedures[number].ctx);
+	rpal_close_all(thr);
 	thr->depth = 0;
 	return (struct tramp_ret){ .result = result };
+}
+
+/* For the trampolines: meanwhile the block is free for calls of the procedure. */
+static struct tramp_ret run(struct tramp_in *in)
+{
+	struct rpal_thr *thr = (void *)((char *)in - offsetof(struct rpal_thr, in));
+	struct tramp_ret r;
+
+	__atomic_store_n(&thr->lent, false, __ATOMIC_RELEASE);
+	r = rpal_dispatch(in);
+	__atomic_store_n(&thr->lent, true, __ATOMIC_RELEASE);
+	return r;
 }
 
 /* Did the wait begin, and end for a reason of its own? */
@@ -96,7 +109,6 @@ static bool wait_ended(int64_t ret)
 /* Wait and answer until something else than a call comes. */
 static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 {
-	const struct tramp *tr = rpal_state.tramp;
 	struct tramp_in *in = &thr->in;
 	struct tramp_ret r;
 	int64_t ret, failed;
@@ -104,20 +116,22 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 	*in = (struct tramp_in){
 		.dev = rpal_state.fd,
 		.wait = { .size = sizeof(in->wait), .fd = fd, .timeout_ns = timeout_ns },
-		.run = rpal_dispatch,
+		.run = run,
 		.block = thr->block,
 	};
-	ret = tr->serve(thr->block, in);
+	__atomic_store_n(&thr->lent, true, __ATOMIC_RELEASE);
+	ret = rpal_state.tramp->serve(thr->block, in);
+	__atomic_store_n(&thr->lent, false, __ATOMIC_RELEASE);
 	if (wait_ended(ret) || !(in->wait.flags & RPAL_WAIT_REPLY))
 		return ret;
 	/* The file was closed meanwhile, say. A caller may wait for its answer. */
 	failed = ret;
 	in->wait.fd = -1;
 	in->wait.timeout_ns = 0;
-	ret = tr->reply(thr->block, in, thr->block->status, thr->block->result);
+	ret = rpal_tr_reply(thr, thr->block->status, thr->block->result);
 	while (!ret) {
 		r = rpal_dispatch(in);
-		ret = tr->reply(thr->block, in, r.status, r.result);
+		ret = rpal_tr_reply(thr, r.status, r.result);
 	}
 	return failed;
 }
@@ -157,6 +171,7 @@ static int wait_fd(struct rpal_thr *thr, int fd)
 EXPORT int rpal_serve(int fd, int timeout_ms)
 {
 	int64_t timeout_ns = timeout_ms < 0 ? -1 : timeout_ms * 1000000LL;
+	struct rpal_aside aside;
 	struct rpal_thr *thr;
 	int ret, wfd;
 
@@ -173,9 +188,12 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 	if (__atomic_load_n(&stopped, __ATOMIC_ACQUIRE))
 		return RPAL_SERVE_STOPPED;
 
+	/* Procedures are not to see what the application has set up for itself. */
+	rpal_put_aside(thr, &aside);
 	thr->serving = true;
 	ret = serve(thr, wfd, timeout_ns);
 	thr->serving = false;
+	rpal_take_back(thr, &aside);
 
 	switch (ret) {
 	case RPAL_WAITED_EVENT:
@@ -233,7 +251,7 @@ static inline int check_args(struct rpal_thr *thr, int id, const void *arg, size
 	if (unlikely(flags & ~CALL_FLAGS ||
 		     (flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE)))
 		return rpal_fail(-EINVAL, "unknown flags, or two grants that exclude each other");
-	if (unlikely(thr->depth >= RPAL_MAX_DEPTH))
+	if (unlikely(rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
 		return rpal_failf(-ELOOP, "calls can be nested %d deep", RPAL_MAX_DEPTH);
 	if (unlikely(len && !reachable(id, arg, len)))
 		return rpal_fail(-EFAULT,
@@ -350,11 +368,11 @@ static struct tramp_ret await_reply(bool timed)
 	return (struct tramp_ret){ .status = req.status, .result = req.result };
 }
 
-int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
-			unsigned int index)
+static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
+			  unsigned int index)
 {
 	struct tramp_call c = {
-		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, thr->depth + 1),
+		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1),
 		.pkru = link->pkru[GRANT_NONE],
 		.ret_pkru = link->pkru[GRANT_READ],
 	};
@@ -373,10 +391,18 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 	return r.status;
 }
 
-int64_t rpal_guard(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
-		   void *arg)
+int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
+			unsigned int index)
 {
-	return rpal_state.tramp->guard(thr->block, fn, arg, link->pkru[GRANT_WRITE]);
+	struct rpal_aside aside;
+	int64_t ret;
+
+	if (likely(!rpal_is_armed(thr)))
+		return call_async(thr, link, id, index);
+	rpal_put_aside(thr, &aside);
+	ret = call_async(thr, link, id, index);
+	rpal_take_back(thr, &aside);
+	return ret;
 }
 
 /* One sentence for each way in which a call does not come about. */
@@ -472,12 +498,14 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 							   size_t len, int64_t *result)
 {
 	unsigned int flags = how->flags;
+	struct rpal_aside aside;
 	struct rpal_thr *new;
 	struct rpal_link link;
 	struct tramp_call c;
 	struct tramp_ret r;
 	uint8_t *hint;
 	uint32_t saved;
+	bool armed;
 	int ret;
 
 	ret = rpal_link_get(id, &link);
@@ -494,7 +522,7 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 		return ret;
 	c.arg = (uintptr_t)arg;
 	c.len = len;
-	c.what = TRAMP_WHAT(how->procedure, flags, thr->depth + 1);
+	c.what = TRAMP_WHAT(how->procedure, flags, rpal_thr_depth(thr) + 1);
 	c.pkru = link.pkru[GRANT(flags)];
 	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? link.pkru[GRANT_READ] : c.pkru;
 	/* A signal handler's call, in the middle of a message's, is not like that one. */
@@ -504,6 +532,10 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 	hint = &thr->hint[id];
 	if (unlikely(*hint >= link.nr))
 		*hint %= link.nr;
+	/* What the application, or whom this signal handler has interrupted, had set up stays. */
+	armed = rpal_is_armed(thr);
+	if (unlikely(armed))
+		rpal_put_aside(thr, &aside);
 	aim(&c, &link, id, *hint);
 	r = rpal_state.tramp->call(thr->block, &c);
 	if (unlikely(r.status)) {
@@ -514,6 +546,8 @@ static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr,
 		ret = call_on(thr, &same, id, how, &c, &last);
 		r = last;
 	}
+	if (unlikely(armed))
+		rpal_take_back(thr, &aside);
 	if (unlikely(saved))
 		thr->block->flags = saved;
 	if (unlikely(ret)) {

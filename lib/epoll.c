@@ -133,7 +133,7 @@ answer(struct rpal_thr *thr, int fd, int64_t until, int64_t status, int64_t resu
 	if (thr->parked_fd != fd || until < thr->parked_until)
 		ask_for_wake(thr);
 	prepare(thr, fd, until);
-	ret = rpal_state.tramp->reply(thr->block, &thr->in, status, result);
+	ret = rpal_tr_reply(thr, status, result);
 	if (thr->in.wait.flags != NOT_ASKED)
 		parked(thr, fd, until);
 	return ret;
@@ -167,15 +167,15 @@ static __attribute__((noinline)) int64_t begin_wait(struct rpal_thr *thr, int fd
 	memset(&thr->in, 0, sizeof(thr->in));
 	prepare(thr, fd, until);
 	parked(thr, fd, until);
-	return rpal_state.tramp->wait(thr->block, &thr->in);
+	return rpal_tr_wait(thr);
 }
 
 /*
  * Wait once; 0: a message has come, and the call is open. Procedures that are
  * called meanwhile are run. Else RPAL_WAITED_* or a negative errno.
  */
-static inline __attribute__((always_inline)) int64_t wait_once(struct rpal_thr *thr, int fd,
-							       int64_t until)
+static inline __attribute__((always_inline)) int64_t wait_and_serve(struct rpal_thr *thr, int fd,
+								    int64_t until)
 {
 	int64_t ret;
 
@@ -196,6 +196,26 @@ static inline __attribute__((always_inline)) int64_t wait_once(struct rpal_thr *
 	thr->depth = TRAMP_DEPTH(thr->in.what);
 	thr->rounds = 0;
 	return 0;
+}
+
+/* Procedures are not to see what the application has set up for itself. */
+static __attribute__((noinline)) int64_t wait_aside(struct rpal_thr *thr, int fd, int64_t until)
+{
+	struct rpal_aside aside;
+	int64_t ret;
+
+	rpal_put_aside(thr, &aside);
+	ret = wait_and_serve(thr, fd, until);
+	rpal_take_back(thr, &aside);
+	return ret;
+}
+
+static inline __attribute__((always_inline)) int64_t wait_once(struct rpal_thr *thr, int fd,
+							       int64_t until)
+{
+	if (unlikely(rpal_is_armed(thr)))
+		return wait_aside(thr, fd, until);
+	return wait_and_serve(thr, fd, until);
 }
 
 /* Let the caller go on, and be on one's own task. 0 or -EINTR. */
@@ -412,6 +432,8 @@ static int wait_for(int epfd, struct epoll_event *events, int max, int64_t timeo
 		return plain(epfd, events, max, timeout_ns, mask);
 	if (max <= 0)
 		return fail_with(EINVAL);
+	if (!events)
+		return fail_with(EFAULT);
 	if (mask)
 		return wait_masked(thr, epfd, events, max, deadline(timeout_ns), mask);
 	return wait_until(thr, epfd, events, max, deadline(timeout_ns));
@@ -422,7 +444,7 @@ EXPORT int rpal_epoll_wait(int epfd, struct epoll_event *events, int maxevents, 
 	struct rpal_thr *thr = receiver();
 
 	/* The usual case by the straightest way. */
-	if (likely(thr && maxevents > 0 && timeout < 0))
+	if (likely(thr && events && maxevents > 0 && timeout < 0))
 		return wait_until(thr, epfd, events, maxevents, FOREVER);
 	return wait_for(epfd, events, maxevents, timeout < 0 ? -1 : timeout * 1000000LL, NULL);
 }
@@ -458,6 +480,8 @@ EXPORT int rpal_epoll_wait_user(int epfd, struct epoll_event *events, int maxeve
 		return fail_with(EINVAL);
 	if (!set)
 		return fail_with(EBADF);
+	if (!events)
+		return fail_with(EFAULT);
 	do
 		n = events_collect(set, events, maxevents);
 	while (!n && set->ready_fd >= 0 && !events_arm(set));

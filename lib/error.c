@@ -132,6 +132,9 @@ static const char *errno_text(int err)
 		return "an argument is out of its range";
 	case ENOSPC:
 		return "too many threads are registered; 'rpal status' shows the limits";
+	case EDQUOT:
+		return "this user has as much of it as one may have; the module parameters "
+		       "user_* are the limits";
 	case EPIPE:
 		return "the peer has ended";
 	case ELOOP:

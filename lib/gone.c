@@ -32,6 +32,8 @@ EXPORT int rpal_read_gone(struct rpal_gone *gone, int max)
 
 	if (!rpal_up())
 		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+	if (max < 0 || (max && !gone))
+		return rpal_fail(-EINVAL, "a place for who has gone is needed");
 	while (n < max) {
 		do
 			r = read(rpal_state.fd, &notice, sizeof(notice));
@@ -68,22 +70,31 @@ EXPORT status_t rpal_clean_service_start(int64_t *ptr)
 
 EXPORT int rpal_clean_service_next(int64_t *ptr, struct rpal_gone *gone)
 {
-	struct batch *batch = (struct batch *)(intptr_t)*ptr;
+	struct batch *batch = ptr ? (struct batch *)(intptr_t)*ptr : NULL;
 
+	if (!batch || !gone)
+		return rpal_fail(0,
+				 "rpal_clean_service_start() comes first, and a place is needed");
 	if (batch->next == batch->nr)
 		return 0;
 	*gone = batch->gone[batch->next++];
 	return 1;
 }
 
-/* Also what a request to it has left behind; that there may be none is fine. */
+/*
+ * Also what a request to it has left behind; that there may be none is fine. Who
+ * has released the link may be linked anew already: that stays.
+ */
 EXPORT void rpal_clean_service_end(int64_t *ptr)
 {
-	struct batch *batch = (struct batch *)(intptr_t)*ptr;
+	struct batch *batch = ptr ? (struct batch *)(intptr_t)*ptr : NULL;
 	int i;
 
+	if (!batch)
+		return;
 	for (i = 0; i < batch->nr; i++)
-		rpal_release_service(batch->gone[i].key);
+		if (rpal_link_state(batch->gone[i].key) < 0)
+			rpal_release_service(batch->gone[i].key);
 	free(batch);
 	*ptr = 0;
 }

@@ -159,6 +159,10 @@ static int do_register(int fd, int nr, struct rpal_state *st)
 							  "another copy of librpal: link only one");
 	if (ret == -ESHUTDOWN)
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED, SWITCHED_OFF);
+	if (ret == -EDQUOT)
+		return rpal_fail(RPAL_ERR_REACH_LIMIT,
+				 "this user has as many services as one may have: end some, or "
+				 "raise the module parameter user_services");
 	if (ret == -ENOMEM)
 		return rpal_fail(RPAL_ERR_NOMEM, "the kernel has no memory for a service");
 	if (ret)

@@ -92,6 +92,39 @@ struct event_set;
 /* --- thread.c */
 
 /**
+ * struct rpal_point - a recovery point
+ * @context:	what the block has of it: from ip to fcw
+ * @callee:	RPAL_TID_GUARD; or what else the thread was doing
+ * @resume:	if it is one of rpal_copy_prepare(): where that returns to
+ */
+struct rpal_point {
+	uint64_t context[11];
+	uint32_t callee;
+	uint64_t resume;
+};
+
+/**
+ * struct rpal_opened - memory that rpal_copy_prepare() has opened
+ * @keys:	whose, one bit for each protection key
+ * @pkru:	PKRU before the first of them
+ * @before:	recovery point before the first of them
+ */
+struct rpal_opened {
+	unsigned int keys;
+	uint32_t pkru;
+	struct rpal_point before;
+};
+
+/**
+ * struct rpal_aside - what is put aside while the thread's block is used for another
+ *		       recovery point, or a call
+ */
+struct rpal_aside {
+	struct rpal_point point;
+	struct rpal_opened opened;
+};
+
+/**
  * struct rpal_thr - a thread that is or was registered
  * @block:	its block; NULL if it is not registered
  * @epoch:	when it was
@@ -100,8 +133,8 @@ struct event_set;
  * @depth:	depth of the call that it serves, 0 if none
  * @serving:	is it in rpal_serve()?
  * @rseq_len:	length with which rseq was registered, 0 if it still is
- * @opened:	keys opened by rpal_copy_prepare(), one bit each
- * @saved_pkru:	PKRU before the first of them
+ * @lent:	it is in the trampoline of a wait: its block has the context for that
+ * @opened:	what rpal_copy_prepare() has opened
  * @ep_fd:	epoll instance of rpal_serve(), -1 if there is none
  * @hint:	for each service the receiver that was free last
  * @in:		what it was called with; outlives the call
@@ -125,8 +158,8 @@ struct rpal_thr {
 	unsigned int depth;
 	bool serving;
 	unsigned int rseq_len;
-	unsigned int opened;
-	uint32_t saved_pkru;
+	bool lent;
+	struct rpal_opened opened;
 	int ep_fd;
 	uint8_t hint[MAX_ID + 1];
 	struct tramp_in in;
@@ -155,6 +188,20 @@ static inline struct rpal_thr *rpal_thr_self(void)
 		   thr->epoch == __atomic_load_n(&rpal_state.epoch, __ATOMIC_RELAXED) && rpal_up()))
 		return thr;
 	return NULL;
+}
+
+/*
+ * How deep in calls it is. Who was woken by a message, and has been handed over to
+ * its own task since, is in none: the writer goes on and waits for nothing.
+ */
+static inline unsigned int rpal_thr_depth(const struct rpal_thr *thr)
+{
+	uint64_t word;
+
+	if (likely(!thr->open))
+		return thr->depth;
+	word = __atomic_load_n(&thr->block->word, __ATOMIC_ACQUIRE);
+	return (word & RPAL_ST_MASK) == RPAL_ST_CALL ? thr->depth : 0;
 }
 
 /* The block of one of the own threads, NULL if there is none. */
@@ -275,9 +322,48 @@ static inline uint32_t rpal_pkru_for(uint32_t own, uint32_t callee, unsigned int
 	return rpal_pkru_with(pkru, own, PKRU_NO_WRITE);
 }
 
+/* Rights with which the memory of @key is open, besides. */
+uint32_t rpal_pkru_open(uint32_t pkru, uint32_t key);
+/* Rights as @pkru, but those for @keys, a bit for each, as @before. */
+uint32_t rpal_pkru_close(uint32_t pkru, unsigned int keys, uint32_t before);
 /* PKRU itself. */
 uint32_t rpal_pkru_read(void);
 void rpal_pkru_write(uint32_t pkru);
+
+/* --- guard.c */
+
+/*
+ * Where rpal_copy_prepare() returns to when a fault comes out at lazy_ip; 0 while
+ * another recovery point, or none, is set.
+ */
+extern __thread uint64_t rpal_tr_resume __attribute__((tls_model("initial-exec")));
+
+/*
+ * Is there something in the block that a call or a recovery point would overwrite,
+ * and that can be put aside for it? Not a call: there is one at a time. What is
+ * found by a signal handler is of the code that it has interrupted.
+ */
+static inline bool rpal_is_armed(const struct rpal_thr *thr)
+{
+	uint32_t callee = thr->block->callee;
+
+	/* Its own: it is just about to have a recovery point. */
+	return callee ? callee == RPAL_TID_GUARD || callee == thr->tid :
+			thr->lent || rpal_tr_resume;
+}
+
+/* Is this a signal handler that has interrupted the thread's call? */
+static inline bool rpal_in_call(const struct rpal_thr *thr)
+{
+	return thr->block->callee && !rpal_is_armed(thr);
+}
+
+void rpal_put_aside(struct rpal_thr *thr, struct rpal_aside *aside);
+void rpal_take_back(struct rpal_thr *thr, const struct rpal_aside *aside);
+/* Run fn with a peer's memory open: what it returns, or -EFAULT if that is gone. */
+int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg);
+/* After a procedure: it was not to leave anything open. */
+void rpal_close_all(struct rpal_thr *thr);
 
 /* --- call.c */
 
@@ -286,9 +372,28 @@ struct tramp_ret rpal_dispatch(struct tramp_in *in);
 /* Call one receiver without waiting for its answer; status as of tramp.call. */
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			unsigned int index);
-/* Run fn with a peer's memory open: what it returns, -EFAULT if that is gone, -EBUSY. */
-int64_t rpal_guard(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
-		   void *arg);
+
+/* As tramp.wait; a signal handler's call leaves alone what the block has for it. */
+static inline int64_t rpal_tr_wait(struct rpal_thr *thr)
+{
+	int64_t ret;
+
+	__atomic_store_n(&thr->lent, true, __ATOMIC_RELEASE);
+	ret = rpal_state.tramp->wait(thr->block, &thr->in);
+	__atomic_store_n(&thr->lent, false, __ATOMIC_RELEASE);
+	return ret;
+}
+
+/* As tramp.reply, in the same way. */
+static inline int64_t rpal_tr_reply(struct rpal_thr *thr, int64_t status, int64_t result)
+{
+	int64_t ret;
+
+	__atomic_store_n(&thr->lent, true, __ATOMIC_RELEASE);
+	ret = rpal_state.tramp->reply(thr->block, &thr->in, status, result);
+	__atomic_store_n(&thr->lent, false, __ATOMIC_RELEASE);
+	return ret;
+}
 
 /* --- epoll.c */
 

@@ -169,6 +169,10 @@ static int refused(int err)
 	case -ENOTUNIQ:
 		return rpal_fail(err, "both services have the same protection key: start them with "
 				      "'rpal run --group NAME' and one name");
+	case -EDQUOT:
+		return rpal_fail(err, "the services of this user have asked for as many links as "
+				      "one user may have: release some, or raise the module "
+				      "parameter user_links");
 	case -EMLINK:
 		return rpal_fail(err, "too many links; 'rpal status' shows the limit");
 	}

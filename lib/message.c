@@ -284,7 +284,7 @@ static void wake_waiters(struct rpal_thr *thr, const struct rpal_link *link, str
 {
 	struct rpal_wake req = { .size = sizeof(req) };
 
-	if (rpal_guard(thr, link, post_news, p))
+	if (rpal_guard(thr, link->pkey, post_news, p))
 		return;
 	while (p->hit >= 0) {
 		req.tid = RPAL_TID(id, p->hit);
@@ -302,7 +302,7 @@ static rpal_delivery_t call_or_tell(struct rpal_thr *thr, const struct rpal_link
 
 	for (;;) {
 		if (p->hit < 0) {
-			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link, post_news, p) ||
+			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link->pkey, post_news, p) ||
 			    p->hit < 0)
 				return RPAL_QUEUED;
 		}
@@ -375,15 +375,18 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 		return -RPAL_INVAL_SERVICE;
 	if (unlikely(!thr) && rpal_thr_get(RPAL_THREAD_SENDER, &thr))
 		return -RPAL_INVAL_THREAD;
+	/* It could not wake anybody by a call. */
+	if (unlikely(rpal_in_call(thr)))
+		return write_failed(-EBUSY, service_id);
 	post_init(&p, &link, service_id, rpalfd);
 	p.words = ptrs;
 	p.n = len;
 	p.want_out = 0;
-	ret = rpal_guard(thr, &link, post_message, &p);
+	ret = rpal_guard(thr, link.pkey, post_message, &p);
 	if (unlikely(ret == -EAGAIN)) {
 		/* Once more, and this time it is known whom to tell. */
 		forget_room(service_id, rpalfd, &p);
-		ret = rpal_guard(thr, &link, post_message, &p);
+		ret = rpal_guard(thr, link.pkey, post_message, &p);
 		if (ret == -EAGAIN)
 			blocked(service_id, rpalfd);
 	}
@@ -392,7 +395,7 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 			return rpal_failf(-RPAL_INVAL_SERVICE, "service %d has ended", service_id);
 		return write_failed(ret, service_id);
 	}
-	if (unlikely(flags & RPAL_WRITE_QUEUE || thr->depth >= RPAL_MAX_DEPTH))
+	if (unlikely(flags & RPAL_WRITE_QUEUE || rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
 		wake_waiters(thr, &link, &p, service_id);
 	else
 		delivery = call_or_tell(thr, &link, &p, service_id);
@@ -421,7 +424,7 @@ static void tell_room(uint64_t want_out)
 	if (rpal_link_get(id, &link) || rpal_thr_get(RPAL_THREAD_SENDER, &thr))
 		return;
 	post_init(&p, &link, id, (uint32_t)want_out);
-	if (rpal_guard(thr, &link, post_room, &p))
+	if (rpal_guard(thr, link.pkey, post_room, &p))
 		return;
 	wake_waiters(thr, &link, &p, id);
 	notify(&p, id);
@@ -433,7 +436,9 @@ EXPORT int rpal_read_ptrs(int fd, int64_t *ptrs, int len)
 	uint64_t want_out = 0;
 	int n = -1;
 
-	if (!ch || len < 0 || (len && !ptrs))
+	if (len < 0 || (len && !ptrs))
+		return rpal_fail(-1, "a place for the words is needed");
+	if (!ch)
 		return rpal_failf(-1,
 				  "descriptor %d has no queue: rpal_epoll_ctl() with "
 				  "EPOLLRPALIN gives it one",
@@ -515,7 +520,7 @@ static int map(int id, int fd, uint64_t *handle)
 	if (ret)
 		return map_failed(ret, id, fd);
 	post_init(&p, &link, id, (uint32_t)req.peer_fd);
-	ret = rpal_guard(thr, &link, post_lookup, &p);
+	ret = rpal_guard(thr, link.pkey, post_lookup, &p);
 	if (ret == -EFAULT)
 		ret = rpal_link_check(id, link.key) ? -EPIPE : -EAGAIN;
 	else if (ret == -ESTALE)
@@ -558,47 +563,4 @@ EXPORT int rpal_get_peer_rid(uint64_t sid_fd)
 	uint64_t handle;
 
 	return rpal_uds_fdmap_timeout(sid_fd, &handle, 0) ? -1 : HANDLE_RID(handle);
-}
-
-/* --- touching a peer's memory */
-
-struct access {
-	access_fn fn;
-	va_list *args;
-	int ret;
-};
-
-static int64_t do_access(void *arg)
-{
-	struct access *a = arg;
-
-	a->ret = a->fn(*a->args);
-	return 0;
-}
-
-EXPORT status_t rpal_read_access_safety(access_fn fn, int *ret, ...)
-{
-	struct access a = { .fn = fn };
-	struct rpal_thr *thr;
-	va_list args;
-	int64_t err;
-
-	if (!fn)
-		return rpal_fail(RPAL_FAILURE, "a function is needed");
-	if (rpal_thr_get(RPAL_THREAD_SENDER, &thr))
-		return RPAL_FAILURE;
-	va_start(args, ret);
-	a.args = &args;
-	err = rpal_state.tramp->guard(thr->block, do_access, &a,
-				      rpal_state.pkeys ? rpal_pkru_read() : 0);
-	va_end(args);
-	if (err == -EBUSY)
-		return rpal_fail(RPAL_FAILURE,
-				 "a signal handler that has interrupted a call cannot "
-				 "touch memory of peers");
-	if (err)
-		return rpal_fail(RPAL_FAILURE, "memory of a peer is not there any more");
-	if (ret)
-		*ret = a.ret;
-	return RPAL_SUCCESS;
 }

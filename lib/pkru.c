@@ -16,48 +16,18 @@ void rpal_pkru_write(uint32_t pkru)
 	__asm__ volatile("wrpkru" : : "a"(pkru), "c"(0), "d"(0) : "memory");
 }
 
-EXPORT status_t rpal_copy_prepare(int service_id)
+uint32_t rpal_pkru_open(uint32_t pkru, uint32_t key)
 {
-	struct rpal_thr *thr;
-	struct rpal_link link;
-	uint32_t pkru;
-	int ret;
-
-	ret = rpal_link_get(service_id, &link);
-	if (ret)
-		return RPAL_FAILURE;
-	ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
-	if (ret)
-		return RPAL_FAILURE;
-	if (!rpal_state.pkeys) {
-		thr->opened |= 1;
-		return RPAL_SUCCESS;
-	}
-	pkru = rpal_pkru_read();
-	if (!thr->opened)
-		thr->saved_pkru = pkru;
-	thr->opened |= 1U << link.pkey;
-	rpal_pkru_write(rpal_pkru_with(pkru, link.pkey, 0));
-	return RPAL_SUCCESS;
+	return rpal_pkru_with(pkru, key, 0);
 }
 
-EXPORT status_t rpal_copy_finish(void)
+uint32_t rpal_pkru_close(uint32_t pkru, unsigned int keys, uint32_t before)
 {
-	struct rpal_thr *thr = rpal_thr_self();
-	uint32_t pkru, mask = 0;
+	uint32_t mask = 0;
 	unsigned int key;
 
-	if (!thr || !thr->opened)
-		return rpal_fail(RPAL_FAILURE, "rpal_copy_prepare() has opened "
-					       "nothing in this thread");
-	if (rpal_state.pkeys) {
-		for (key = 1; key < 16; key++)
-			if (thr->opened & 1U << key)
-				mask |= PKRU_BITS(PKRU_NO_ACCESS | PKRU_NO_WRITE, key);
-		/* Only these: a procedure may have more open by its caller's grant. */
-		pkru = rpal_pkru_read();
-		rpal_pkru_write((pkru & ~mask) | (thr->saved_pkru & mask));
-	}
-	thr->opened = 0;
-	return RPAL_SUCCESS;
+	for (key = 1; key < 16; key++)
+		if (keys & 1U << key)
+			mask |= PKRU_BITS(PKRU_NO_ACCESS | PKRU_NO_WRITE, key);
+	return (pkru & ~mask) | (before & mask);
 }

@@ -86,6 +86,11 @@ static void explain_exec(int err)
 	case ENOSPC:
 		complain("no slot is free; 'rpal ps' shows who has them", NULL);
 		break;
+	case EDQUOT:
+		complain("this user has as many placed programs as one may have (module parameter "
+			 "user_placed)",
+			 NULL);
+		break;
 	case EPERM:
 		complain("set-user-id programs cannot be placed", NULL);
 		break;

@@ -83,6 +83,7 @@ static int unregister(struct rpal_thr *thr)
 
 	if (thr->block && thr->epoch == rpal_state.epoch && rpal_up()) {
 		rpal_epoll_forget(thr);
+		rpal_close_all(thr);
 		ret = rpal_ioctl(RPAL_IOC_THREAD_EXIT, NULL);
 	}
 	if (ret == -EBUSY)
@@ -143,6 +144,9 @@ static int refused(int err, unsigned int role)
 		return rpal_fail(err, "the thread has restartable sequences (rseq) of another "
 				      "library than the C library; start the program with them "
 				      "turned off");
+	case -EDQUOT:
+		return rpal_fail(err, "this user has registered as many threads as one may have: "
+				      "end some, or raise the module parameter user_threads");
 	case -EOPNOTSUPP:
 		return rpal_fail(err, "threads with a user shadow stack, AMX or syscall user "
 				      "dispatch cannot call or be called; turn it off for this "
@@ -189,7 +193,9 @@ static int add_role(struct rpal_thr *thr, unsigned int role)
 		thr->epoch = rpal_state.epoch;
 		thr->tid = req.tid;
 		thr->depth = 0;
-		thr->opened = 0;
+		thr->opened.keys = 0;
+		rpal_tr_resume = 0;
+		thr->lent = false;
 		thr->open = false;
 		thr->parked_fd = -2;
 		thr->watched_fd = -2;
@@ -242,6 +248,9 @@ void rpal_thr_forked(void)
 	thr->depth = 0;
 	thr->serving = false;
 	thr->open = false;
+	thr->lent = false;
+	thr->opened.keys = 0;
+	rpal_tr_resume = 0;
 	thr->waits_on = NULL;
 	rseq_on(thr);
 }
@@ -301,6 +310,7 @@ EXPORT status_t rpal_sender_init(rpal_error_code_t *error)
 		code = RPAL_DONT_INITED;
 		break;
 	case -ENOSPC:
+	case -EDQUOT:
 		code = RPAL_ERR_REACH_LIMIT;
 		break;
 	case -ENOMEM:

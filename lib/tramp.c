@@ -57,12 +57,22 @@ SAME(tramp_in, wait.flags, I_WAIT_FLAGS);
 SAME(tramp_in, run, I_RUN);
 SAME(tramp_in, block, I_BLOCK);
 
+SAME(tramp_frame, bx, FR_BX);
+SAME(tramp_frame, bp, FR_BP);
+SAME(tramp_frame, r12, FR_R12);
+SAME(tramp_frame, r13, FR_R13);
+SAME(tramp_frame, r14, FR_R14);
+SAME(tramp_frame, r15, FR_R15);
+SAME(tramp_frame, sp, FR_SP);
+SAME(tramp_frame, ip, FR_IP);
+_Static_assert(sizeof(struct tramp_frame) == FR_SIZE, "frame size");
+
 _Static_assert(RPAL_ST_WAIT == S_WAIT && RPAL_ST_DEAD == S_DEAD, "states");
 _Static_assert(RPAL_ST_MASK == S_MASK && RPAL_ST_PENDING == S_PENDING, "states");
 _Static_assert(RPAL_WAIT_REPLY == W_REPLY, "wait flags");
 _Static_assert(RPAL_IOC_WAIT == IOC_WAIT, "command");
 _Static_assert(RPAL_TID_GUARD == T_GUARD, "recovery points");
-_Static_assert(EBUSY == E_BUSY && EPIPE == E_PIPE, "errno");
+_Static_assert(EBUSY == E_BUSY && EPIPE == E_PIPE && EFAULT == E_FAULT, "errno");
 
 #define HIDDEN __attribute__((visibility("hidden")))
 

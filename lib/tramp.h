@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 #include <linux/rpal.h>
+#include <rpal/rpal.h>
 
 #include "asm-offsets.h"
 
@@ -75,6 +76,23 @@ struct tramp_in {
 };
 
 /**
+ * struct tramp_frame - who has called rpal_copy_prepare()
+ * @bx, @bp, @r12, @r13, @r14, @r15: its registers
+ * @sp:		where on the stack its return address is
+ * @ip:		its return address
+ */
+struct tramp_frame {
+	uint64_t bx;
+	uint64_t bp;
+	uint64_t r12;
+	uint64_t r13;
+	uint64_t r14;
+	uint64_t r15;
+	uint64_t sp;
+	uint64_t ip;
+};
+
+/**
  * struct tramp - one set of trampolines
  * @call:	run a procedure. Status: what the receiver answers; -EAGAIN (ended
  *		by the kernel before it began: try again), -EPIPE, -EBUSY,
@@ -110,6 +128,10 @@ extern const struct tramp rpal_tramp_nopk_timed;
 
 /* ioctl(fd, cmd, arg), for the trampolines only; a negative errno on failure. */
 long rpal_tr_ioctl(int fd, unsigned long cmd, void *arg);
+
+/* Called by rpal_copy_prepare(), and at a fault in the place of its second return. */
+status_t rpal_tr_prepare(int service_id, const struct tramp_frame *frame);
+status_t rpal_tr_prepare_failed(void);
 
 /* Called by the trampolines when the receiver of a finished call must be woken. */
 void rpal_tr_wake(uint32_t tid);

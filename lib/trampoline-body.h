@@ -283,11 +283,23 @@ F(home_end):
 	.cfi_adjust_cfa_offset -8
 	ret
 
-	/* The kernel has ended the call, restored the context, cleared callee. */
+	/*
+	 * The kernel has ended the call, restored the context, cleared callee. If
+	 * it was the recovery point of rpal_copy_prepare() that returns once more.
+	 */
 	.globl	F(lazy_ip)
 	.hidden	F(lazy_ip)
 F(lazy_ip):
+	cmp	$-E_FAULT, %rax
+	je	1f
 	ret
+1:	mov	rpal_tr_resume@gottpoff(%rip), %rcx
+	mov	%fs:(%rcx), %rcx
+	test	%rcx, %rcx
+	jne	2f
+	ret
+2:	mov	%rcx, (%rsp)
+	jmp	rpal_tr_prepare_failed
 
 	.cfi_endproc
 	.size	F(call), . - F(call)

@@ -101,6 +101,11 @@ static void explain(const char *path, int err)
 		complain("%s cannot be placed: no slot is free; 'rpal ps' shows who has them",
 			 path);
 		break;
+	case EDQUOT:
+		complain("%s cannot be placed: this user has as many placed programs as one may "
+			 "have (module parameter user_placed)",
+			 path);
+		break;
 	case ENOTUNIQ:
 		complain("%s cannot be placed: each protection key is in use within the group; "
 			 "use another group",

@@ -6,11 +6,13 @@
  * up to 64, with them no more than there are keys. Medians of TSC ticks: a link
  * made and ended between two of them, and mmap, munmap of a touched page in one
  * whose peers sleep. Then the memory that each takes, from what the kernel has
- * free, and what registering a thread costs beside others.
+ * free, what registering a thread costs beside others, and what a program does that
+ * is placed and one that is not, from vfork() to its end.
  *
  *	bench: name=grow services=N link=T unlink=T munmap=T munmap_plain=T
  *	bench: name=memory process_kb=K placed_kb=K registered_kb=K link_bytes=B
  *	bench: name=threads threads=N init=T exit=T
+ *	bench: name=exec plain=T placed=T
  */
 #include "call.h"
 
@@ -248,11 +250,54 @@ static void grow_threads(void)
 	MUST(!test_wait(c.pid));
 }
 
+/* --------------------------------------------------------------------- exec */
+
+/* This program, which then ends at once. */
+#define ENDS "ends"
+
+static u64 exec_time(int fd)
+{
+	struct rpal_place place = { .size = sizeof(place) };
+	u64 times[ROUNDS], begin;
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	if (!test_have_pkeys())
+		place.flags = RPAL_PLACE_NO_PKEYS;
+	for (i = 0; i < ROUNDS; i++) {
+		begin = __rdtsc();
+		pid = vfork();
+		MUST(pid >= 0);
+		if (!pid) {
+			if (fd < 0 || !ioctl(fd, RPAL_IOC_PLACE, &place))
+				execl("/proc/self/exe", test_name, ENDS, NULL);
+			_exit(1);
+		}
+		MUST(waitpid(pid, &status, 0) == pid && !status);
+		times[i] = __rdtsc() - begin;
+	}
+	return median(times, ROUNDS);
+}
+
+static void exec_cost(void)
+{
+	int fd = test_open();
+	u64 plain;
+
+	MUST(fd >= 0);
+	plain = exec_time(-1);
+	printf("bench: name=exec plain=%lu placed=%lu\n", plain, exec_time(fd));
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct test_role roles[] = { { "threads", threads_role }, {} };
 	unsigned int most = argc > 1 ? atoi(argv[1]) : MOST, keys = 15;
 
+	if (argc > 1 && !strcmp(argv[1], ENDS))
+		return 0;
 	test_user_op = user_op;
 	test_init(argc, argv, roles);
 	if (most > MOST)
@@ -262,5 +307,6 @@ int main(int argc, char **argv)
 	grow_services(most);
 	memory(most);
 	grow_threads();
+	exec_cost();
 	return test_finish();
 }

@@ -277,6 +277,9 @@ int main(int argc, char **argv)
 		MUST(!test_module_unload_soon(60));
 		measure_phase(NONE);
 		MUST(!test_module_load(test_have_pkeys() ? "" : "allow_no_pkeys=1"));
+		/* Loading has tried the hooks, which stay for a while. */
+		test_hooks_go_soon();
+		MUST(!test_wait_hooks_gone(60));
 		measure_phase(IDLE);
 		start_services();
 		measure_phase(BUSY);

@@ -84,6 +84,15 @@ static int64_t bounce(const struct rpal_caller *caller)
 	return err ? err * 100 - (int)caller->depth : result;
 }
 
+static int store_open(int id, void *at)
+{
+	if (rpal_copy_prepare(id))
+		return -1;
+	if (test_store(at, 0x77) || rpal_copy_finish())
+		return -2;
+	return 0;
+}
+
 static int64_t procedure(void *arg, size_t len, const struct rpal_caller *caller, void *ctx)
 {
 	int64_t result = 0;
@@ -125,11 +134,7 @@ static int64_t procedure(void *arg, size_t len, const struct rpal_caller *caller
 			return -1;
 		return result;
 	case P_CLOSE:
-		if (rpal_copy_prepare(caller->service_id))
-			return -1;
-		if (test_store(arg, 0x77) || rpal_copy_finish())
-			return -2;
-		return 0;
+		return store_open(caller->service_id, arg);
 	}
 	return -1;
 }

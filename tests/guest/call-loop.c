@@ -25,7 +25,7 @@ enum {
 };
 
 /* First word of a message to the server, or of one of its own accord. */
-enum { ECHO, HOLD, CLOSE, INPUT, SENT };
+enum { ECHO, HOLD, CLOSE, INPUT, SENT, LATE };
 
 /* What an epoll instance says of whom. */
 enum { SOCKET = 7, PIPE = 8 };
@@ -176,6 +176,10 @@ static void answer(void)
 
 	while (!hold && (n = rpal_read_ptrs(sock, words, 2)) > 0) {
 		switch (words[0]) {
+		case LATE:
+			/* On its own task then, and the peer waits. */
+			usleep(5000);
+			/* fall through */
 		case ECHO:
 			words[1]++;
 			MUST(rpal_write_ptrs(peer, handle, words, n) == n);
@@ -539,6 +543,26 @@ static void woken_from_sleep(int way)
 	test_end();
 }
 
+/* Each is woken by the other's message, on its own task by then: that is no depth. */
+static void to_and_fro(void)
+{
+	int64_t words[2] = {}, two[2] = { 4000, 711 }, r;
+	struct epoll_event ev;
+	int i;
+
+	test_begin("messages to and fro nest nothing");
+	for (i = 0; i < 3 * RPAL_MAX_DEPTH; i++) {
+		CHECK_IS(put(LATE, i), 2);
+		CHECK_IS(rpal_epoll_wait(epoll, &ev, 1, test_patience() * 1000), 1);
+		usleep(1000);
+		CHECK_IS(rpal_read_ptrs(sock, words, 2), 2);
+		CHECK_IS(words[1], i + 1);
+		CHECK_IS(rpal_call(peer, P_ADD, two, sizeof(two), &r), 0);
+		CHECK_IS(r, 4711);
+	}
+	test_end();
+}
+
 static int touch_word(va_list args)
 {
 	volatile int64_t *at = va_arg(args, int64_t *);
@@ -790,6 +814,7 @@ static int client_role(void)
 		input_in_a_call(i);
 	for (i = 0; i < WAITS; i++)
 		woken_from_sleep(i);
+	to_and_fro();
 	vanished_memory();
 	truncated_file();
 	vanishes_meanwhile();

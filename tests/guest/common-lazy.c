@@ -21,6 +21,7 @@
 #define TOUCH_PAGES 64
 
 struct lazy_shared *lazy;
+int lazy_fd;
 
 static int process;
 static int own_id;
@@ -676,7 +677,8 @@ void lazy_init(int number, int receivers)
 	own_pid = getpid();
 	catch_faults();
 	lazy_handlers(true, true);
-	if (rpal_init(receivers, test_have_pkeys() ? 0 : RPAL_INIT_NO_PKEYS, NULL) < 0) {
+	lazy_fd = rpal_init(receivers, test_have_pkeys() ? 0 : RPAL_INIT_NO_PKEYS, NULL);
+	if (lazy_fd < 0) {
 		printf("rpal_init: %s\n", rpal_last_error());
 		_exit(1);
 	}

@@ -37,7 +37,7 @@ enum lazy_op {
 #define LAZY_ALL_OPS   ((1U << NR_DO) - 2)
 #define LAZY_THREADS   64 /* per process */
 #define LAZY_PROCESSES 8
-#define LAZY_COUNTS    16
+#define LAZY_COUNTS    48
 #define LAZY_SIGNALS   5
 
 /**
@@ -71,6 +71,7 @@ struct lazy_shared {
 };
 
 extern struct lazy_shared *lazy;
+extern int lazy_fd; /* a service's management file */
 
 #define LAZY_ADD(what) __atomic_add_fetch(&(what), 1, __ATOMIC_RELAXED)
 

@@ -12,7 +12,7 @@ programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
 # The tests of memory use the kernel's interface alone, so that a fault of the
 # library is not taken for one of the module.
 GUEST_PLAIN	:= place placement refusals services sharing pkeys no-pkeys hooks \
-		   ordinary bench-ordinary
+		   ordinary bench-ordinary consent limits holes
 
 $(GUEST_PLAIN:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	@mkdir -p $(@D)
@@ -26,7 +26,9 @@ $(GUEST_STATIC:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	$(LINK_STATIC) -o $@ $(filter %.o,$^) $(LDLIBS)
 
 # The same, with the library; or with what it does not export.
-GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver call-messages call-deadline
+GUEST_STATIC_LIB := stress-kill-sender stress-kill-receiver call-messages call-deadline \
+		   stress-restart stress-recovery call-gone \
+		   call-recovery call-arguments bench-teardown stress-file
 
 $(GUEST_STATIC_LIB:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o \
 		$(call common,tests/guest) $(LIB_A_DEP)

@@ -545,6 +545,56 @@ static void consent(void)
 	CHECK_IS(puppet_end(&b), 0);
 }
 
+static int count_vmas(struct puppet *p)
+{
+	char path[64], line[512];
+	FILE *f;
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", p->child.pid);
+	f = fopen(path, "r");
+	MUST(f);
+	while (fgets(line, sizeof(line), f))
+		n++;
+	fclose(f);
+	return n;
+}
+
+/* Nothing holds the place of a peer's memory: there is nothing to be torn down. */
+static void no_mappings(void)
+{
+	struct puppet hub, p[8];
+	int before, mine[8], i;
+	u64 v;
+
+	test_begin("a link is no mapping");
+	puppet_new(&hub, "mappings");
+	CHECK_IS(puppet_register(&hub), 0);
+	for (i = 0; i < 8; i++) {
+		puppet_new(&p[i], "mappings");
+		CHECK_IS(puppet_register(&p[i]), 0);
+		mine[i] = count_vmas(&p[i]);
+	}
+	before = count_vmas(&hub);
+	CHECK(before > 4, "%d mappings", before);
+	for (i = 0; i < 8; i++) {
+		puppet_link(&hub, &p[i]);
+		CHECK_IS(puppet_load(&hub, p[i].buf, &v), 0);
+		CHECK_IS(puppet_load(&p[i], hub.buf, &v), 0);
+		CHECK_IS(count_vmas(&p[i]), mine[i]);
+		CHECK_IS(count_vmas(&hub), before);
+	}
+	/* The count is one that sees a mapping. */
+	puppet_alloc(&hub, PAGE, 1);
+	v = puppet_mmap(&hub, 0, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS);
+	CHECK(count_vmas(&hub) > before, "%d mappings, as before", before);
+	puppet_sys(&hub, SYS_munmap, v, PAGE);
+	for (i = 0; i < 8; i++)
+		puppet_kill(&p[i]);
+	CHECK_IS(puppet_end(&hub), 0);
+	test_end();
+}
+
 static void never_transitive(void)
 {
 	struct puppet a, b, c;
@@ -1155,6 +1205,7 @@ int main(int argc, char **argv)
 	registration();
 	consent();
 	never_transitive();
+	no_mappings();
 	key_clash();
 	rights();
 	other_process();

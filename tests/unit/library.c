@@ -2,9 +2,11 @@
 /* What the library does without the module: refusals and their sentences. */
 #include <check.h>
 #include <fcntl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -166,6 +168,70 @@ START_TEST(before_init)
 }
 END_TEST
 
+START_TEST(messages_before_init)
+{
+	struct epoll_event ev = { .events = EPOLLRPALIN };
+	int epoll = epoll_create1(EPOLL_CLOEXEC), pipes[2];
+	struct rpal_buffer buffer = {};
+	struct rpal_gone gone;
+	int64_t words[1] = {};
+	uint64_t handle;
+	int64_t ptr = 0;
+
+	ck_assert_int_ge(epoll, 0);
+	ck_assert_int_eq(pipe(pipes), 0);
+	REFUSED(rpal_call_flags(1, 1, NULL, 0, NULL, 0), -ENXIO);
+	REFUSED(rpal_uds_fdmap(0, &handle), RPAL_FAILURE);
+	REFUSED(rpal_uds_fdmap_timeout(0, &handle, 0), -ENXIO);
+	REFUSED(rpal_uds_fdmap_timeout(0, NULL, 0), -EINVAL);
+	REFUSED(rpal_get_peer_rid(0), -1);
+	REFUSED(rpal_write_ptrs(1, 0, words, 1), -RPAL_INVAL_SERVICE);
+	REFUSED(rpal_write_ptrs(1, 0, NULL, 1), -RPAL_INVALID_ARG);
+	REFUSED(rpal_write_ptrs_ex(1, 0, words, 1, 0, NULL), -RPAL_INVAL_SERVICE);
+	REFUSED(rpal_read_ptrs(pipes[0], words, 1), -1);
+	REFUSED(rpal_read_ptrs(pipes[0], NULL, 1), -1);
+	REFUSED(rpal_read_ptrs(pipes[0], words, -1), -1);
+	REFUSED(rpal_send_buffer(1, 0, words, 1, 0), -RPAL_INVAL_SERVICE);
+	REFUSED(rpal_release_buffer(1, 0, &buffer), -RPAL_INVAL_SERVICE);
+	REFUSED(rpal_release_buffer(1, 0, NULL), -RPAL_INVALID_ARG);
+	REFUSED(rpal_recv_buffer(pipes[0], &buffer), -1);
+	REFUSED(rpal_recv_buffer(pipes[0], NULL), -1);
+	REFUSED(rpal_copy_buffer(1, words, &buffer, 0, 1), -ENXIO);
+	REFUSED(rpal_copy_buffer(1, words, NULL, 0, 1), -EINVAL);
+	REFUSED(rpal_copy_buffer(1, NULL, &buffer, 0, 1), -EINVAL);
+	REFUSED(rpal_ready_fd(epoll), -ENXIO);
+	REFUSED(rpal_wait(epoll, -1, 0), -EPERM);
+	REFUSED(rpal_peer_is_service(0), -ENXIO);
+	REFUSED(rpal_read_gone(&gone, 1), -ENXIO);
+	REFUSED(rpal_clean_service_start(NULL), RPAL_FAILURE);
+	REFUSED(rpal_clean_service_start(&ptr), RPAL_FAILURE);
+	REFUSED(rpal_clean_service_next(&ptr, &gone), 0);
+	REFUSED(rpal_clean_service_next(NULL, &gone), 0);
+	rpal_clean_service_end(&ptr);
+	rpal_clean_service_end(NULL);
+	REFUSED(rpal_read_access_safety(NULL, NULL), RPAL_FAILURE);
+	ck_assert_int_eq(rpal_offered(0), 0);
+	errno = 0;
+	REFUSED(rpal_epoll_ctl(epoll, EPOLL_CTL_ADD, pipes[0], &ev), -1);
+	ck_assert_int_eq(errno, ENXIO);
+	/* As if there were no RPAL. */
+	ev.events = EPOLLIN;
+	ck_assert_int_eq(rpal_epoll_ctl(epoll, EPOLL_CTL_ADD, pipes[0], &ev), 0);
+	ck_assert_int_eq(rpal_epoll_wait(epoll, &ev, 1, 0), 0);
+	ck_assert_int_eq(rpal_epoll_wait(epoll, &ev, 0, 0), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(rpal_epoll_wait_user(epoll, &ev, 1, 0), -1);
+	ck_assert_int_eq(errno, EBADF);
+	ck_assert_int_eq(rpal_epoll_wait_user(epoll, &ev, 0, 0), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(rpal_close(pipes[0]), 0);
+	ck_assert_int_eq(rpal_close(pipes[0]), -1);
+	ck_assert_int_eq(errno, EBADF);
+	close(pipes[1]);
+	close(epoll);
+}
+END_TEST
+
 static int64_t nothing(void *arg, size_t len, const struct rpal_caller *caller, void *ctx)
 {
 	(void)arg, (void)len, (void)caller, (void)ctx;
@@ -246,6 +312,7 @@ int main(void)
 	tcase_add_test(tc, numbers);
 	tcase_add_test(tc, init_arguments);
 	tcase_add_test(tc, before_init);
+	tcase_add_test(tc, messages_before_init);
 	tcase_add_test(tc, exporting);
 	tcase_add_test(tc, listening);
 	tcase_add_test(tc, rights);

@@ -669,7 +669,12 @@ static int64_t guarded(void *arg)
 	checked(&k);
 	ck_assert_int_eq(k.rax, -EBUSY);
 	ck_assert_mem_eq(&before, &blocks[0], sizeof(before));
-	if (arg == &guarded_stack)
+	if (arg == &rpal_tr_resume) {
+		/* As if rpal_copy_prepare() had been called there, and other calls since. */
+		rpal_tr_resume = *(uint64_t *)blocks[0].sp;
+		*(uint64_t *)blocks[0].sp = 0;
+	}
+	if (arg == &guarded_stack || arg == &rpal_tr_resume)
 		go_lazy(&blocks[0], tr->ranges.lazy_ip, -EFAULT, 0);
 	nr_frames = backtrace(frames, 32);
 	set_control(3);
@@ -714,6 +719,10 @@ START_TEST(guard)
 		ck_assert_int_eq(do_guard(&guarded_stack), -EFAULT);
 		check_home();
 		ck_assert_int_eq(do_call(0, 1, ECHO, i).status, -ECHO);
+		/* Recovered by a second return. */
+		ck_assert_int_eq((int)do_guard(&rpal_tr_resume), RPAL_FAILURE);
+		check_home();
+		rpal_tr_resume = 0;
 	}
 	nr_frames = 0;
 	ck_assert_int_eq(guard_plainly(7), 7);

@@ -8,11 +8,15 @@
  *   first field, size, is set by the caller to sizeof() of the structure it
  *   was built with. A larger structure than the kernel knows is accepted if
  *   all bytes that the kernel does not know are zero (else -E2BIG); a smaller
- *   one is completed with zeros.
+ *   one is completed with zeros. Less than 8 is -EINVAL, more than 4096 -E2BIG.
+ *   The size that is part of the command's number is not looked at.
  * - Unknown bits in flags and non-zero reserved fields are -EINVAL.
  * - An unknown command is -ENOTTY; a pointer that cannot be read or written
  *   is -EFAULT.
  * - Out fields are written only when the command succeeds.
+ * - Commands from RPAL_IOC_UNREGISTER on speak for the service that owns the
+ *   file: -ENXIO if there is none, and -EPERM from any process but the one that
+ *   has registered it.
  *
  * Words: a *service* is a registered process; it lives in a *slot* of
  * 512 GiB of address space. Two services are *linked* once each has asked for
@@ -100,11 +104,19 @@ struct rpal_query {
  * (the CPU has no protection keys and they were not waived), -ESHUTDOWN (switched
  * off by the administrator: module parameter enable).
  *
- * Errors of the execve(), all before the point of no return:
+ * execve() then has these errors, all before the point of no return:
  * -ELIBBAD (not a 64-bit x86 position-independent ELF program), -EPERM
  * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
- * -ENOTUNIQ (all keys are in use within the group), -EOPNOTSUPP (no protection
- * keys), -ESHUTDOWN, -ENOMEM, -EINTR.
+ * -EDQUOT (the user has too many placed programs, see below), -ENOTUNIQ (all keys
+ * are in use within the group), -EOPNOTSUPP (no protection keys), -ESHUTDOWN,
+ * -ENOMEM, -EINTR.
+ *
+ * Limits per user: the administrator can say how many placed programs, services,
+ * registered threads and requests for links one user may have (module parameters
+ * user_placed, user_services, user_threads, user_links; 0: no limit). What would be
+ * more is -EDQUOT, unless the caller has CAP_SYS_RESOURCE in the initial user
+ * namespace. A user is the real user id, as that namespace sees it, at the time of
+ * the execve(), or of RPAL_IOC_REGISTER for a service, its threads and its requests.
  */
 struct rpal_place {
 	__u32 size;
@@ -190,11 +202,18 @@ struct rpal_ranges {
  * @ranges:		the trampolines
  *
  * Errors: -ENXIO (the process was not placed), -EBUSY (already a service, or its
- * last one is just ending, or the file is registered), -ESHUTDOWN (switched off),
- * -EINVAL, -ENOMEM.
+ * last one is just ending, or the file is registered), -EDQUOT (the user has too
+ * many), -ESHUTDOWN (switched off), -EPERM (a child that shares its parent's
+ * memory), -EINVAL, -ENOMEM.
  *
- * The service ends with RPAL_IOC_UNREGISTER, with the file or the process.
- * All further commands on the file must come from the same process (-EPERM).
+ * RPAL_IOC_UNREGISTER ends the service, and so does the end of the file or the
+ * process. The file, if it is still open somewhere, is as one that was never
+ * registered then. All further commands that speak for the service, and read() and
+ * mmap() of the file, must come from the same process (-EPERM).
+ *
+ * mmap() of the file gives the thread area. Errors: -ENXIO, -EPERM, -EINVAL (not
+ * the whole area, not shared, executable, or outside of the slot), -EBUSY (it is
+ * mapped already).
  */
 struct rpal_register {
 	__u32 size;
@@ -221,7 +240,8 @@ struct rpal_register {
  * RPAL_IOC_REQUEST. Errors: -ENXIO (caller is no service), -ENOENT (no service
  * has this key), -EINVAL (own key), -EALREADY (asked before), -EACCES (the
  * caller may not read the peer by the rules of ptrace), -ENOTUNIQ (both use
- * the same protection key).
+ * the same protection key), -EDQUOT (the user's services have asked too often: a
+ * link counts on both sides), -ENOMEM.
  *
  * The link exists from the moment when both have asked, in any order.
  *
@@ -246,7 +266,8 @@ struct rpal_request {
  * @pkey:		out: protection key of its memory
  * @nr_receivers:	out: blocks 0 .. nr_receivers - 1 belong to receivers
  * @base:		out: first address of its slot
- * @area:		out: address of its thread area, 0 if not mapped
+ * @area:		out: address of its thread area, 0 if not mapped, or if the
+ *			caller has not asked for the service
  *
  * Only services for which one side has asked are shown. Errors: -ENXIO,
  * -ENOENT.
@@ -336,7 +357,9 @@ struct rpal_peer {
  * in ax, when code of its own slot faults (SIGSEGV, SIGBUS) on an address in the
  * slot of another service, there or not. The kernel clears @callee then. It gets
  * no signal. Its signal mask is not restored: a handler that itself touches such
- * memory meanwhile never returns. It ends with the registration of the thread.
+ * memory meanwhile never returns. It ends with the registration of the thread. A
+ * handler may set one while a lazily switched call of the thread goes on, if it puts
+ * @callee back afterwards.
  *
  * With RPAL_BLOCK_ASYNC a call that is handed over to the receiver's own task
  * has ended for the caller: RPAL_CALL_LAZY in ax, and nothing to wait for.
@@ -392,8 +415,9 @@ struct rpal_block {
  *
  * Errors: -ENXIO (no service, or its thread area is not mapped), -EBUSY
  * (registered already with another kind of block, or still registered with
- * rseq), -ENOSPC (all blocks of the kind are in use), -EOPNOTSUPP (user shadow
- * stack, AMX permission, syscall user dispatch in use, 32-bit task), -ENOMEM.
+ * rseq), -ENOSPC (all blocks of the kind are in use), -EDQUOT (the user has too
+ * many), -EOPNOTSUPP (user shadow stack, AMX permission, syscall user dispatch in
+ * use, 32-bit task), -ENOMEM.
  *
  * A registered thread can neither take rseq again nor change syscall user
  * dispatch: rseq() and prctl(PR_SET_SYSCALL_USER_DISPATCH) fail with -EBUSY.
@@ -602,15 +626,16 @@ struct rpal_watch {
  * @service:	descriptor of the file that owns the service
  * @number:	out: its number, for peers; 1 or more
  *
- * On a file of /dev/rpal that is no service's. It polls readable (EPOLLIN) from
- * RPAL_IOC_NOTIFY on until it is read: read() of 8 bytes or more gives the
- * number of notices since the last one, as a __u64, or -EAGAIN if there was none.
- * Ends with the file or the service. A file that is no channel, or no longer,
- * polls EPOLLERR, and read() of it gives -EINVAL.
+ * On a file of /dev/rpal that is no service's. It ends with the file or the
+ * service. Errors: -ENXIO (no service), -EBADF, -EINVAL (@service is no file of
+ * /dev/rpal), -EPERM (another process's), -EBUSY (is one already, or owns a
+ * service), -ENOSPC (1024 per service), -ENOMEM.
  *
- * Errors: -ENXIO (no service), -EBADF, -EINVAL (@service is no file of
- * /dev/rpal), -EPERM, -EBUSY (is one already, or owns a service), -ENOSPC (1024
- * per service), -ENOMEM.
+ * A channel polls readable (EPOLLIN) after RPAL_IOC_NOTIFY, until it is read.
+ * read() of 8 bytes or more gives the number of notices since the last one, as a
+ * __u64, or -EAGAIN if there was none. A file that is no channel, or no longer,
+ * and no service's polls EPOLLERR, and read() of it gives -ENXIO, or -EINVAL with
+ * less room than for a notice.
  */
 struct rpal_channel {
 	__u32 size;
@@ -644,9 +669,10 @@ struct rpal_notify {
  * @id:		its id; may be another's soon
  * @reason:	RPAL_GONE_*
  *
- * Read from the file that owns the service, which polls readable when there is
- * one; each is read once. Errors of read(): -EINVAL (less room than for one),
- * -EAGAIN (none, and O_NONBLOCK), -EINTR, -EFAULT, -ENXIO (no service).
+ * read() of the file that owns the service, which polls readable when there is
+ * one, gives as many as there is room for; each is read once, none after the end of
+ * the service. Errors: -EINVAL (less room than for one), -EAGAIN (none, and
+ * O_NONBLOCK), -EINTR, -EFAULT, -ENXIO (no service), -EPERM (another process's).
  */
 struct rpal_notice {
 	__u64 key;

@@ -15,8 +15,8 @@
  * what is wrong and what to do about it.
  *
  * All functions may be called from any thread. Of a signal handler's there are
- * rpal_call(), in a thread that is a sender or receiver already, and the two
- * that give sentences.
+ * rpal_call(), rpal_copy_buffer() and rpal_read_access_safety(), in a thread that is
+ * a sender or receiver already, and the two that give sentences.
  */
 #ifndef _RPAL_H
 #define _RPAL_H
@@ -27,6 +27,13 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <time.h>
+
+/* As of setjmp(): the compiler must know. */
+#ifdef __GNUC__
+#define RPAL_RETURNS_TWICE __attribute__((returns_twice))
+#else
+#define RPAL_RETURNS_TWICE
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -243,9 +250,21 @@ int rpal_get_request_service_id(uint64_t key);
  * memory. Several peers may be open at once. Signal handlers do not see them
  * open.
  *
- * Return: RPAL_SUCCESS, or RPAL_FAILURE if there is no link.
+ * If memory of a peer turns out not to be there (any more), whatever the thread was
+ * doing is abandoned at once, all is closed as by rpal_copy_finish(), and this
+ * function returns a second time, as setjmp() does, with RPAL_FAILURE; of several the
+ * one that was called last. So, as with setjmp():
+ *  - who has called it must not have returned before rpal_copy_finish();
+ *  - its local variables that were changed in between have their values only if
+ *    they are volatile.
+ * What cannot keep to that should touch memory under rpal_read_access_safety(), or
+ * copy it with rpal_copy_buffer(): these end by themselves, in between as well. Calls
+ * and messages are possible in between; a procedure that returns, and
+ * rpal_read_access_safety() around it, close what was not closed.
+ *
+ * Return: RPAL_SUCCESS, or RPAL_FAILURE if there is no link, or the second time.
  */
-status_t rpal_copy_prepare(int service_id);
+status_t rpal_copy_prepare(int service_id) RPAL_RETURNS_TWICE;
 
 /**
  * rpal_copy_finish - close again what rpal_copy_prepare() has opened (upstream)
@@ -402,7 +421,7 @@ int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx);
  * Return: RPAL_SERVE_STOPPED after rpal_serve_stop(), RPAL_SERVE_EVENT when
  * @fd has input, RPAL_SERVE_TIMEOUT; or a negative errno: -EINTR (a signal
  * handler has run; serve again), -EBUSY (called by a procedure), those of
- * rpal_thread_init(), -EBADF, -EINVAL.
+ * rpal_thread_init(), -EBADF, -EPERM (@fd cannot be waited for), -EINVAL.
  */
 int rpal_serve(int fd, int timeout_ms);
 
@@ -612,7 +631,7 @@ int rpal_epoll_pwait2(int epfd, struct epoll_event *events, int maxevents,
  * @timeout is ignored. May be called from any thread.
  *
  * Return: number of events, 0 if there are none; -1 with errno EBADF (no RPAL
- * events were asked for with this epoll instance) or EINVAL.
+ * events were asked for with this epoll instance), EINVAL or EFAULT (no place).
  */
 int rpal_epoll_wait_user(int epfd, struct epoll_event *events, int maxevents, int timeout);
 
@@ -787,7 +806,7 @@ struct rpal_gone {
  * The file descriptor that rpal_init() has returned is readable when there is
  * something to tell. Nothing is told twice, and nothing is lost.
  *
- * Return: how many, 0 if there is none; -ENXIO (no rpal_init()).
+ * Return: how many, 0 if there is none; -ENXIO (no rpal_init()), -EINVAL (no place).
  */
 int rpal_read_gone(struct rpal_gone *gone, int max);
 
@@ -826,7 +845,7 @@ typedef int (*access_fn)(va_list args);
  *
  * The further arguments are passed to @do_access. If memory of a peer is not
  * there (any more), what it was doing is abandoned at once: it should hold no
- * lock and own no memory.
+ * lock and own no memory. It may call peers, and this function again.
  *
  * Return: RPAL_SUCCESS; RPAL_FAILURE if memory was not there, or the thread
  * cannot be a sender.
