@@ -616,7 +616,7 @@ EXPORT int rpal_call_cancel(int thread)
 	uint64_t end;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	end = b ? __atomic_load_n(&b->deadline, __ATOMIC_ACQUIRE) : 0;
 	if (!end)
 		return rpal_failf(-ESRCH, "thread %d is in no call of rpal_call_timeout()", thread);

@@ -40,6 +40,14 @@ int rpal_ioctl(unsigned long cmd, void *arg)
 	return do_ioctl(rpal_state.fd, cmd, arg);
 }
 
+int rpal_no_service(int ret)
+{
+	if (rpal_state.forked)
+		return rpal_fail(ret, "this process was forked from a service and is none itself, "
+				      "and has none of its links");
+	return rpal_fail(ret, "this process is no service; call rpal_init() first");
+}
+
 static int fail(rpal_error_code_t *error, rpal_error_code_t code)
 {
 	if (error)
@@ -178,7 +186,7 @@ static int do_register(int fd, int nr, struct rpal_state *st)
 
 static int start(int nr, int flags)
 {
-	struct rpal_state st = { .fd = -1, .stop_fd = -1, .nr_receivers = nr };
+	struct rpal_state st = { .fd = -1, .stop_fd = -1, .nr_receivers = nr, .pid = getpid() };
 	struct rpal_self self;
 	uint64_t features;
 	int ret;
@@ -232,6 +240,7 @@ static void forked(void)
 	if (!rpal_up())
 		return;
 	rpal_state.up = false;
+	rpal_state.forked = true;
 	close(rpal_state.fd);
 	close(rpal_state.stop_fd);
 	rpal_state.fd = -1;
@@ -274,6 +283,9 @@ EXPORT int rpal_init(int nr_rpalthread, int flags, rpal_error_code_t *error)
 
 EXPORT void rpal_exit(void)
 {
+	/* A child of vfork() would end it in the library only, for its parent, too. */
+	if (rpal_up() && rpal_state.pid != getpid())
+		return;
 	pthread_mutex_lock(&lock);
 	if (rpal_state.up) {
 		/* This thread gets its rseq back; others do when they end. */
@@ -326,7 +338,7 @@ EXPORT int rpal_is_enabled_fast(void)
 EXPORT int rpal_get_service_id(void)
 {
 	if (!rpal_up())
-		return rpal_fail(-1, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-1);
 	return rpal_state.id;
 }
 
@@ -335,8 +347,7 @@ EXPORT status_t rpal_get_service_key(uint64_t *key)
 	if (!key)
 		return rpal_fail(RPAL_FAILURE, "a place for the key is needed");
 	if (!rpal_up())
-		return rpal_fail(RPAL_FAILURE,
-				 "this process is no service; call rpal_init() first");
+		return rpal_no_service(RPAL_FAILURE);
 	*key = rpal_state.key;
 	return RPAL_SUCCESS;
 }

@@ -229,7 +229,7 @@ int rpal_thr_get(unsigned int role, struct rpal_thr **out)
 		return 0;
 	}
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	thr = self;
 	if (!thr)
 		thr = thr_new();
