@@ -107,6 +107,9 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 	for (;;) {
 		while (!ret) {
 			status = rpal_dispatch(thr, &result);
+			/* The procedure has forked, and it is the child that returns. */
+			if (unlikely(rpal_thr_lost(thr)))
+				return -ENXIO;
 			ret = rpal_tr_reply(thr, status, result);
 			replied = true;
 		}
@@ -188,6 +191,8 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 		return RPAL_SERVE_TIMEOUT;
 	case -EINTR:
 		return rpal_fail(ret, "a signal handler has run; serve again");
+	case -ENXIO:
+		return rpal_no_service(ret);
 	case -EPROTO:
 		return rpal_fail(ret, "a peer has destroyed this thread's state word");
 	}

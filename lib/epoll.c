@@ -160,6 +160,9 @@ static int64_t wait_and_serve(struct rpal_thr *thr, int fd, int64_t until)
 	}
 	while (!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE) {
 		status = rpal_dispatch(thr, &result);
+		/* The procedure has forked, and it is the child that returns. */
+		if (unlikely(rpal_thr_lost(thr)))
+			return -ENXIO;
 		ret = answer(thr, fd, until, status, result);
 		/* The descriptor is gone, say: who has called is not to wait for that. */
 		if (ret && !was_parked(ret))

@@ -203,6 +203,11 @@ enum {
 int rpal_thr_get(unsigned int role, struct rpal_thr **thr);
 /* In the child of a fork nothing is registered. */
 void rpal_thr_forked(void);
+/*
+ * Has its process been forked since it was registered? Code of the library that was
+ * in the middle of something then has a block still, but nobody else has it.
+ */
+bool rpal_thr_lost(struct rpal_thr *thr);
 
 /* --- link.c */
 

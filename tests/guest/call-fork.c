@@ -7,6 +7,7 @@
 
 #include <spawn.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #define MARKED	"/tmp/call-fork-marked"
 #define CONTENT 0x5a
@@ -86,7 +87,7 @@ static bool ended_well(pid_t pid)
 
 /* ------------------------------------------------------------------- server */
 
-enum { P_STATE, P_ADDR, P_FORK, P_SPAWN, P_EXEC, P_NR };
+enum { P_STATE, P_ADDR, P_FORK, P_SPAWN, P_EXEC, P_RETURN, P_NR };
 
 static unsigned char server_buf[PAGE];
 static int calls_served;
@@ -207,10 +208,65 @@ PROC(p_exec)
 		pause();
 }
 
+static pid_t server_pid;
+
+/* The child does not end in the procedure, but returns from it. */
+PROC(p_return)
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	NEED(pid >= 0);
+	if (!pid)
+		return 5;
+	NEED(waitpid(pid, &status, 0) == pid);
+	NEED(WIFEXITED(status) && WEXITSTATUS(status) == 33);
+	return 4;
+}
+
+/* Where that child comes out. */
+static void *return_thread(void *arg)
+{
+	struct epoll_event ev;
+	int r, ep = epoll_create1(EPOLL_CLOEXEC);
+
+	if (arg)
+		MUST(!rpal_thread_init());
+	do {
+		r = arg ? rpal_epoll_wait(ep, &ev, 1, -1) : rpal_serve(-1, -1);
+		if (arg && r < 0)
+			r = -errno;
+	} while (r == -EINTR);
+	if (getpid() != server_pid)
+		_exit(r == -ENXIO && strstr(rpal_last_error(), "forked") ? 33 : 34);
+	return NULL;
+}
+
 static const rpal_procedure_fn procs[P_NR] = {
 	[P_STATE] = p_state, [P_ADDR] = p_addr, [P_FORK] = p_fork,
-	[P_SPAWN] = p_spawn, [P_EXEC] = p_exec,
+	[P_SPAWN] = p_spawn, [P_EXEC] = p_exec, [P_RETURN] = p_return,
 };
+
+/* Like call_server(), with one receiver that serves, or one that waits for events. */
+static int return_role(void)
+{
+	pthread_t thread;
+	const char *path = strchr(test_arg, ' ') + 1;
+	int i, fd, id;
+
+	server_pid = getpid();
+	for (i = 0; i < P_NR; i++)
+		MUST(!rpal_export(i, procs[i], NULL));
+	call_init(1);
+	MUST(!pthread_create(&thread, NULL, return_thread, (void *)(uintptr_t)(test_arg[0] == '2')));
+	fd = rpal_listen(path);
+	for (;;) {
+		id = rpal_accept(fd, -1, &i);
+		CHECK(id > 0 || id == -ECONNABORTED, "accept: %d: %s", id, rpal_last_error());
+	}
+}
 
 static int server_role(void)
 {
@@ -286,6 +342,22 @@ static void from_procedures(void)
 		f.lazy = i;
 		CHECK_IS(call_result(&a, P_FORK, &f, sizeof(f), 0), 0);
 		check_parent();
+		test_end();
+	}
+}
+
+static void return_from_procedure(void)
+{
+	struct call_peer p;
+	int how;
+
+	for (how = 1; how <= 2; how++) {
+		test_begin("a forked child returns from the procedure%s",
+			   how == 2 ? " to rpal_epoll_wait()" : "");
+		call_peer_new(&p, "return", how);
+		CHECK_IS(call_result(&p, P_RETURN, NULL, 0, 0), 4);
+		CHECK_IS(call_result(&p, P_RETURN, NULL, 0, 0), 4);
+		call_peer_end(&p);
 		test_end();
 	}
 }
@@ -453,6 +525,392 @@ static void execs(void)
 	}
 }
 
+/* ----------------------------------------------------------------- adoption */
+
+static int adopt(void)
+{
+	int fd = test_open(), err = ioctl(fd, RPAL_IOC_ADOPT) ? -errno : 0;
+
+	close(fd);
+	return err;
+}
+
+/* Where the parent lived, and what its key was. */
+static struct rpal_self home;
+static void *mapped_meanwhile;
+
+enum { P_HOME = P_NR, P_MAPPED };
+
+/* This process is placed where its parent was, and all of it is as if it had been. */
+static bool is_at_home(void)
+{
+	struct rpal_self s;
+	int fd = test_open();
+	bool ok = CHECK(!test_self(fd, &s), "self");
+
+	close(fd);
+	ok &= CHECK(s.state & RPAL_SELF_PLACED && !(s.state & RPAL_SELF_HEIR), "state %x", s.state);
+	ok &= CHECK(s.slot == home.slot && s.pkey == home.pkey && s.base == home.base,
+		    "slot %u, not %u; key %u, not %u", s.slot, home.slot, s.pkey, home.pkey);
+	ok &= CHECK(s.key != home.key, "the same service key");
+	return ok & CHECK(!test_bad_vmas(&s, true), "mappings");
+}
+
+static void look_home(void)
+{
+	int fd = test_open();
+
+	MUST(!test_self(fd, &home) && home.state & RPAL_SELF_PLACED);
+	close(fd);
+}
+
+/* Memory of all kinds that the parent had not. */
+static void map_meanwhile(void)
+{
+	static char *break_end;
+
+	mapped_meanwhile = mmap(NULL, 4 * MB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0);
+	MUST(mapped_meanwhile != MAP_FAILED);
+	memset(mapped_meanwhile, CONTENT, 4 * MB);
+	break_end = sbrk(MB);
+	MUST(break_end != (void *)-1);
+	memset(break_end, 1, MB);
+	MUST(!mprotect((char *)mapped_meanwhile + MB, PAGE, PROT_NONE));
+	MUST(!mprotect((char *)mapped_meanwhile + 2 * MB, PAGE, PROT_READ | PROT_EXEC));
+}
+
+PROC(p_home)
+{
+	void *p = mmap(NULL, MB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	NEED(p != MAP_FAILED);
+	NEED(is_at_home());
+	/* Nowhere else any more. */
+	NEED(mmap((void *)(home.base ^ RPAL_SLOT_SIZE), PAGE, PROT_READ,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED);
+	return getpid();
+}
+
+PROC(p_mapped)
+{
+	return (int64_t)(uintptr_t)mapped_meanwhile;
+}
+
+/* "1 PATH": a daemon and then a service; "2 PATH": a service, a daemon, a service. */
+static int daemon_role(void)
+{
+	static rpal_procedure_fn daemon_procs[P_MAPPED + 1];
+
+	memcpy(daemon_procs, procs, sizeof(procs));
+	daemon_procs[P_HOME] = p_home;
+	daemon_procs[P_MAPPED] = p_mapped;
+	look_home();
+	if (test_arg[0] == '2') {
+		call_init(3);
+		call_receivers(1);
+		look_home();
+		MUST(home.key);
+	}
+	MUST(!daemon(1, 1));
+	map_meanwhile();
+	if (test_arg[0] == '2')
+		CHECK(rpal_serve(-1, 0) == -ENXIO && strstr(rpal_last_error(), "rpal_init()"), "%s",
+		      rpal_last_error());
+	return call_server(daemon_procs, P_MAPPED + 1);
+}
+
+static void daemons(void)
+{
+	struct call_peer p;
+	unsigned char byte = 0;
+	volatile unsigned char *m;
+	int when, status;
+	pid_t pid;
+
+	for (when = 1; when <= 2; when++) {
+		test_begin("daemon() %s rpal_init()", when == 1 ? "before" : "after");
+		call_peer_new(&p, "daemon", when);
+		status = test_wait(p.child.pid);
+		CHECK(!status, "parent: %s", test_status(status));
+		p.child.pid = 0;
+		pid = call_result(&p, P_HOME, NULL, 0, 0);
+		CHECK(pid > 0 && !kill(pid, 0), "pid %d", pid);
+		CHECK(call_result(&p, P_STATE, NULL, 0, 0) > 0, "no more calls");
+		CHECK_IS(call_result(&p, P_SPAWN, NULL, 0, 0), 0);
+		m = (void *)(uintptr_t)call_result(&p, P_MAPPED, NULL, 0, 0);
+		if (test_have_pkeys())
+			CHECK_IS(test_load8(m, &byte), SIGSEGV);
+		CHECK_IS(rpal_copy_prepare(p.id), RPAL_SUCCESS);
+		CHECK(!test_load8(m, &byte) && byte == CONTENT, "byte %x", byte);
+		CHECK_IS(rpal_copy_finish(), RPAL_SUCCESS);
+		CHECK(pid <= 0 || !kill(pid, SIGKILL), "kill");
+		while (call_error(&p, P_STATE, NULL, 0) != -EPIPE)
+			usleep(1000);
+		call_peer_end(&p);
+		check_parent();
+		test_end();
+	}
+}
+
+/* ------------------------------------------------ what an orphan can, and cannot */
+
+/* The parent's memory may be looked at by somebody when it has ended. */
+static int adopt_patiently(void)
+{
+	int i, err = 0;
+
+	for (i = 0; i < test_patience() * 100; i++) {
+		err = adopt();
+		if (err != -EBUSY)
+			break;
+		usleep(10000);
+	}
+	return err;
+}
+
+static void takes_over(void)
+{
+	map_meanwhile();
+	CHECK_IS(adopt_patiently(), 0);
+	is_at_home();
+	CHECK_IS(adopt(), -EALREADY);
+}
+
+static void maps_outside(void)
+{
+	void *there_too = (void *)(home.base ^ RPAL_SLOT_SIZE), *p;
+	rpal_error_code_t code = 0;
+
+	p = mmap(there_too, PAGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	MUST(p == there_too);
+	memset(p, 1, PAGE);
+	CHECK_IS(adopt_patiently(), -ERANGE);
+	CHECK_IS(rpal_init(1, 0, &code), -1);
+	CHECK_IS(code, RPAL_ERR_RPAL_DISABLED);
+	CHECK(strstr(rpal_last_error(), "outside"), "%s", rpal_last_error());
+	MUST(!munmap(p, PAGE));
+	takes_over();
+}
+
+/* A mapping of the parent's that grows is its stack alone: it must not leave the slot. */
+static void maps_growing(void)
+{
+	char *p = mmap((void *)(home.base + RPAL_SLOT_SIZE / 2), 2 * PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN, -1, 0);
+
+	MUST(p != MAP_FAILED);
+	p[0] = 1;
+	CHECK_IS(test_store8(p - PAGE, 1), 0);
+	takes_over();
+	CHECK_IS(test_store8(p - 2 * PAGE, 1), SIGSEGV);
+	CHECK_IS(test_store8(p, 1), 0);
+}
+
+static int adopt_in_vfork(void)
+{
+	int status = -1;
+	pid_t pid = vfork();
+
+	if (!pid)
+		_exit(-adopt());
+	CHECK_IS(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : 0;
+}
+
+static void has_vfork_child(void)
+{
+	CHECK_IS(adopt_in_vfork(), -EPERM);
+	takes_over();
+	CHECK_IS(adopt_in_vfork(), -EALREADY);
+}
+
+static bool enough;
+
+static void *maps_thread(void *arg)
+{
+	(void)arg;
+	while (!__atomic_load_n(&enough, __ATOMIC_ACQUIRE)) {
+		char *p = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			       -1, 0);
+
+		MUST(p != MAP_FAILED);
+		p[0] = 1;
+		MUST(!mprotect(p + PAGE, PAGE, PROT_READ));
+		MUST(!munmap(p, 8 * PAGE));
+	}
+	return NULL;
+}
+
+static void *signals_thread(void *arg)
+{
+	signal(SIGUSR1, arg);
+	while (!__atomic_load_n(&enough, __ATOMIC_ACQUIRE))
+		raise(SIGUSR1);
+	return NULL;
+}
+
+static void on_signal(int sig)
+{
+	volatile char room[256];
+
+	memset((char *)room, sig, sizeof(room));
+}
+
+static void has_threads(void)
+{
+	pthread_t thread[3];
+	int i, err;
+
+	MUST(!pthread_create(&thread[0], NULL, signals_thread, on_signal));
+	for (i = 1; i < 3; i++)
+		MUST(!pthread_create(&thread[i], NULL, maps_thread, NULL));
+	do
+		err = adopt_patiently();
+	while (err == -EAGAIN);
+	CHECK_IS(err, 0);
+	usleep(10000);
+	__atomic_store_n(&enough, true, __ATOMIC_RELEASE);
+	for (i = 0; i < 3; i++)
+		pthread_join(thread[i], NULL);
+	is_at_home();
+	CHECK_IS(adopt(), -EALREADY);
+}
+
+static void is_grandchild(void)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	MUST(pid >= 0);
+	if (pid)
+		_exit(0);
+	while (getppid() == parent)
+		usleep(1000);
+	takes_over();
+}
+
+/* Two that want it. Who gets it keeps it until the driver says so. */
+static void has_brother(void)
+{
+	int i, err;
+
+	MUST(fork() >= 0);
+	err = adopt_patiently();
+	test_send_u64(TEST_FD_DRIVER, -err);
+	if (!err) {
+		is_at_home();
+		test_recv_u64(TEST_FD_DRIVER);
+		_exit(0);
+	}
+	for (i = 0; err && i < test_patience() * 100; i++) {
+		usleep(10000);
+		err = adopt();
+	}
+	CHECK_IS(err, 0);
+	is_at_home();
+}
+
+static void has_parent(void)
+{
+	rpal_error_code_t code = 0;
+
+	CHECK_IS(adopt(), -EBUSY);
+	CHECK_IS(rpal_is_enabled(), 0);
+	CHECK_IS(rpal_init(1, 0, &code), -1);
+	CHECK_IS(code, RPAL_ERR_RPAL_DISABLED);
+	CHECK(strstr(rpal_last_error(), "has ended"), "%s", rpal_last_error());
+}
+
+static const struct orphan {
+	const char *name;
+	void (*run)(void);
+	bool brothers;
+} orphans[] = {
+	{ "takes the slot over", takes_over, false },
+	{ "has mapped memory outside of the slot", maps_outside, false },
+	{ "has a mapping that grows", maps_growing, false },
+	{ "has a child of vfork()", has_vfork_child, false },
+	{ "has threads that map memory", has_threads, false },
+	{ "is a grandchild", is_grandchild, false },
+	{ "has a brother", has_brother, true },
+};
+
+static int orphan_role(void)
+{
+	pid_t parent = getpid(), pid;
+	int status;
+
+	look_home();
+	CHECK_IS(adopt(), -EALREADY);
+	pid = fork();
+	MUST(pid >= 0);
+	if (!pid) {
+		has_parent();
+		_exit(test_failures() != 0);
+	}
+	status = test_wait(pid);
+	CHECK(!status, "child: %s", test_status(status));
+	pid = fork();
+	MUST(pid >= 0);
+	if (pid)
+		_exit(test_failures() != 0);
+	while (getppid() == parent)
+		usleep(1000);
+	orphans[atoi(test_arg)].run();
+	test_send_u64(TEST_FD_DRIVER, 1000 + test_failures());
+	return 0;
+}
+
+static void orphans_do(const struct orphan *o)
+{
+	struct test_spawn s = { .role = "orphan", .group = "call" };
+	struct test_child c;
+	char arg[8];
+	int status;
+	u64 first, second;
+
+	test_begin("a child whose parent has ended %s", o->name);
+	snprintf(arg, sizeof(arg), "%d", (int)(o - orphans));
+	s.arg = arg;
+	MUST(!test_spawn(&c, &s));
+	status = test_wait(c.pid);
+	CHECK(!status, "parent: %s", test_status(status));
+	if (o->brothers) {
+		first = test_recv_u64(c.sock);
+		second = test_recv_u64(c.sock);
+		CHECK((first == EADDRINUSE && !second) || (!first && second == EADDRINUSE),
+		      "%d and %d", (int)first, (int)second);
+		test_send_u64(c.sock, 0);
+	}
+	CHECK_IS(test_recv_u64(c.sock), 1000);
+	close(c.sock);
+	test_end();
+}
+
+static int unplaced_role(void)
+{
+	CHECK_IS(adopt(), -ENXIO);
+	return 0;
+}
+
+static void adoptions(void)
+{
+	struct test_spawn s = { .role = "unplaced", .unplaced = true };
+	struct test_child c;
+	size_t i;
+	int status;
+
+	for (i = 0; i < ARRAY_SIZE(orphans); i++)
+		orphans_do(&orphans[i]);
+	test_begin("nothing to take over");
+	MUST(!test_spawn(&c, &s));
+	status = test_wait(c.pid);
+	CHECK(!status, "%s", test_status(status));
+	close(c.sock);
+	test_end();
+}
+
 static int client_role(void)
 {
 	atexit(rpal_exit);
@@ -462,9 +920,11 @@ static int client_role(void)
 	check_parent();
 	from_threads();
 	from_procedures();
+	return_from_procedure();
 	lives_on();
 	while_calling();
 	execs();
+	daemons();
 	check_parent();
 	call_peer_end(&a);
 	return 0;
@@ -473,7 +933,9 @@ static int client_role(void)
 /* ------------------------------------------------------------------- driver */
 
 static const struct test_role roles[] = {
-	{ "server", server_role }, { "exec", exec_role }, { "client", client_role }, {}
+	{ "server", server_role }, { "exec", exec_role },     { "return", return_role },
+	{ "client", client_role }, { "daemon", daemon_role }, { "orphan", orphan_role },
+	{ "unplaced", unplaced_role }, {}
 };
 
 static void make_marked(void)
@@ -491,6 +953,7 @@ int main(int argc, char **argv)
 	test_init(argc, argv, roles);
 	make_marked();
 	call_run_client("client");
+	adoptions();
 	unlink(MARKED);
 	return test_finish();
 }

@@ -29,6 +29,7 @@ enum {
 enum {
 	END_EXIT,
 	END__EXIT,
+	END_EXEC,
 	END_PTHREAD_EXIT,
 	END_CANCEL_SELF,
 	END_ABORT,
@@ -39,6 +40,7 @@ enum {
 static const char *const end_names[END_NR] = {
 	[END_EXIT] = "exit()",
 	[END__EXIT] = "_exit()",
+	[END_EXEC] = "exec",
 	[END_PTHREAD_EXIT] = "pthread_exit()",
 	[END_CANCEL_SELF] = "pthread_cancel() of itself",
 	[END_ABORT] = "abort()",
@@ -50,6 +52,7 @@ static struct state {
 	int held; /* how many are in P_LOOP or P_SLEEP */
 	int let_go;
 	int served;
+	int back;  /* what calling back has given */
 	int lives; /* of receivers */
 	pid_t tid; /* of the receiver that was held last */
 	pthread_t thread;
@@ -99,6 +102,9 @@ static void end_by(int how)
 		exit(0);
 	case END__EXIT:
 		_exit(0);
+	case END_EXEC:
+		execl("/bin/true", "true", NULL);
+		break;
 	case END_PTHREAD_EXIT:
 		pthread_exit(NULL);
 	case END_CANCEL_SELF:
@@ -212,10 +218,14 @@ PROC(p_touch)
 
 PROC(p_back)
 {
-	int64_t r = 0;
-	int err = rpal_call(caller->service_id, P_SLEEP, NULL, 0, &r);
+	int err;
 
-	return err ? err : r;
+	__atomic_add_fetch(&state.held, 1, __ATOMIC_RELEASE);
+	err = rpal_call(caller->service_id, P_SLEEP, NULL, 0, NULL);
+	/* Its caller, who may have ended, does not hear of it: others may ask. */
+	state.back = err;
+	__atomic_sub_fetch(&state.held, 1, __ATOMIC_RELEASE);
+	return err;
 }
 
 static const rpal_procedure_fn procs[P_NR] = {
@@ -264,6 +274,7 @@ static int caller_role(void)
 	pthread_t thread;
 
 	MUST(!setrlimit(RLIMIT_CORE, &inf));
+	MUST(!rpal_export(P_LOOP, p_loop, NULL));
 	MUST(!rpal_export(P_SLEEP, p_sleep, NULL));
 	MUST(!rpal_export(P_ADDR, p_addr, NULL));
 	call_init(2);
@@ -504,6 +515,29 @@ static void caller_ends(int proc, int how)
 	CHECK_IS(peek(&a, &a_state->held), 1);
 	let_go(&a, a_state);
 	wait_held(&a, a_state, 0);
+	check_a();
+	p.child.pid = 0;
+	test_reap(&p.child);
+	test_end();
+}
+
+/* The called has called back: both directions end at once. */
+static void caller_ends_called(int how)
+{
+	struct call_peer p;
+	int status;
+
+	test_begin("who calls and is called back ends by %s", end_names[how]);
+	caller_new(&p);
+	order(&p, P_BACK, how);
+	wait_held(&a, a_state, 1);
+	/* Where it then is cannot be seen from here. */
+	usleep(50000);
+	test_send_u64(p.child.sock, 0);
+	status = test_wait(p.child.pid);
+	CHECK(how >= END_ABORT ? WIFSIGNALED(status) : !status, "%s", test_status(status));
+	wait_held(&a, a_state, 0);
+	CHECK_IS(peek(&a, &a_state->back), -EPIPE);
 	check_a();
 	p.child.pid = 0;
 	test_reap(&p.child);
@@ -908,13 +942,15 @@ static int ends_role(void)
 	int how, lazy;
 
 	begin("server", 4);
-	for (how = END_EXIT; how <= END__EXIT; how++) {
+	for (how = END_EXIT; how <= END_EXEC; how++) {
 		for (lazy = 0; lazy < 2; lazy++)
 			process_ends(how, lazy, false);
 		process_ends(how, false, true);
 		caller_ends(P_LOOP, how);
 		caller_ends(P_SLEEP, how);
+		caller_ends_called(how);
 	}
+	caller_ends_called(END_SEGV);
 	return end();
 }
 
