@@ -260,7 +260,8 @@ static int return_role(void)
 	for (i = 0; i < P_NR; i++)
 		MUST(!rpal_export(i, procs[i], NULL));
 	call_init(1);
-	MUST(!pthread_create(&thread, NULL, return_thread, (void *)(uintptr_t)(test_arg[0] == '2')));
+	MUST(!pthread_create(&thread, NULL, return_thread,
+			     (void *)(uintptr_t)(test_arg[0] == '2')));
 	fd = rpal_listen(path);
 	for (;;) {
 		id = rpal_accept(fd, -1, &i);
@@ -507,8 +508,7 @@ static void exec_one(int how, bool inside)
 /* Tells its key, for who is going to hear of its end. */
 static int exec_role(void)
 {
-	static const rpal_procedure_fn exec_procs[] = { [P_STATE] = p_give_key,
-							[P_EXEC] = p_exec };
+	static const rpal_procedure_fn exec_procs[] = { [P_STATE] = p_give_key, [P_EXEC] = p_exec };
 
 	return call_server(exec_procs, P_EXEC + 1);
 }
@@ -569,8 +569,8 @@ static void map_meanwhile(void)
 {
 	static char *break_end;
 
-	mapped_meanwhile = mmap(NULL, 4 * MB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				-1, 0);
+	mapped_meanwhile =
+		mmap(NULL, 4 * MB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	MUST(mapped_meanwhile != MAP_FAILED);
 	memset(mapped_meanwhile, CONTENT, 4 * MB);
 	break_end = sbrk(MB);
@@ -932,11 +932,10 @@ static int client_role(void)
 
 /* ------------------------------------------------------------------- driver */
 
-static const struct test_role roles[] = {
-	{ "server", server_role }, { "exec", exec_role },     { "return", return_role },
-	{ "client", client_role }, { "daemon", daemon_role }, { "orphan", orphan_role },
-	{ "unplaced", unplaced_role }, {}
-};
+static const struct test_role roles[] = { { "server", server_role },	 { "exec", exec_role },
+					  { "return", return_role },	 { "client", client_role },
+					  { "daemon", daemon_role },	 { "orphan", orphan_role },
+					  { "unplaced", unplaced_role }, {} };
 
 static void make_marked(void)
 {

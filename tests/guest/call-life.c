@@ -121,7 +121,7 @@ static void end_by(int how)
 
 struct end_arg {
 	int how;
-	bool lazy; /* behind a system call */
+	bool lazy;  /* behind a system call */
 	bool other; /* by another thread, while this one sleeps */
 };
 
@@ -229,8 +229,8 @@ PROC(p_back)
 }
 
 static const rpal_procedure_fn procs[P_NR] = {
-	[P_ADDR] = p_addr,   [P_STATE] = p_state, [P_LOOP] = p_loop,   [P_SLEEP] = p_sleep,
-	[P_END] = p_end,     [P_CHURN] = p_churn, [P_TOUCH] = p_touch, [P_BACK] = p_back,
+	[P_ADDR] = p_addr, [P_STATE] = p_state, [P_LOOP] = p_loop,   [P_SLEEP] = p_sleep,
+	[P_END] = p_end,   [P_CHURN] = p_churn, [P_TOUCH] = p_touch, [P_BACK] = p_back,
 };
 
 static int server_role(void)
@@ -994,11 +994,11 @@ static int again_role(void)
 
 /* ------------------------------------------------------------------- driver */
 
-static const struct test_role roles[] = { { "server", server_role },   { "roomy", roomy_role },
-					  { "caller", caller_role },
-					  { "threads", threads_role }, { "ends", ends_role },
-					  { "cores", cores_role },     { "still", still_role },
-					  { "again", again_role },     {} };
+static const struct test_role roles[] = {
+	{ "server", server_role },   { "roomy", roomy_role }, { "caller", caller_role },
+	{ "threads", threads_role }, { "ends", ends_role },   { "cores", cores_role },
+	{ "still", still_role },     { "again", again_role }, {}
+};
 
 static void section(const char *role, const char *arg)
 {
