@@ -192,7 +192,9 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 	case -EINTR:
 		return rpal_fail(ret, "a signal handler has run; serve again");
 	case -ENXIO:
-		return rpal_no_service(ret);
+		if (rpal_thr_lost(thr))
+			return rpal_no_service(ret);
+		break;
 	case -EPROTO:
 		return rpal_fail(ret, "a peer has destroyed this thread's state word");
 	}

@@ -395,7 +395,8 @@ EXPORT int rpal_is_enabled_fast(void)
 		known = rpal_is_enabled();
 		__atomic_store_n(&answer, known, __ATOMIC_RELAXED);
 	}
-	return known;
+	/* A forked child may have become one since. */
+	return known || rpal_up();
 }
 
 EXPORT int rpal_get_service_id(void)

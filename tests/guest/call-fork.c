@@ -552,8 +552,14 @@ static bool is_at_home(void)
 	ok &= CHECK(s.state & RPAL_SELF_PLACED && !(s.state & RPAL_SELF_HEIR), "state %x", s.state);
 	ok &= CHECK(s.slot == home.slot && s.pkey == home.pkey && s.base == home.base,
 		    "slot %u, not %u; key %u, not %u", s.slot, home.slot, s.pkey, home.pkey);
-	ok &= CHECK(s.key != home.key, "the same service key");
+	ok &= CHECK(!home.key || s.key != home.key, "the same service key");
 	return ok & CHECK(!test_bad_vmas(&s, true), "mappings");
+}
+
+/* Somewhere in another slot, and not below all of them. */
+static void *abroad(void)
+{
+	return (void *)(home.slot == 1 ? home.end : home.base ^ RPAL_SLOT_SIZE);
 }
 
 static void look_home(void)
@@ -587,8 +593,8 @@ PROC(p_home)
 	NEED(p != MAP_FAILED);
 	NEED(is_at_home());
 	/* Nowhere else any more. */
-	NEED(mmap((void *)(home.base ^ RPAL_SLOT_SIZE), PAGE, PROT_READ,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED);
+	NEED(mmap(abroad(), PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	     MAP_FAILED);
 	return getpid();
 }
 
@@ -679,12 +685,12 @@ static void takes_over(void)
 
 static void maps_outside(void)
 {
-	void *there_too = (void *)(home.base ^ RPAL_SLOT_SIZE), *p;
+	void *p;
 	rpal_error_code_t code = 0;
 
-	p = mmap(there_too, PAGE, PROT_READ | PROT_WRITE,
+	p = mmap(abroad(), PAGE, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	MUST(p == there_too);
+	MUST(p == abroad());
 	memset(p, 1, PAGE);
 	CHECK_IS(adopt_patiently(), -ERANGE);
 	CHECK_IS(rpal_init(1, 0, &code), -1);
@@ -811,6 +817,36 @@ static void has_brother(void)
 	is_at_home();
 }
 
+/* All keys of the group are in use, so its own is somebody's. */
+static void has_rival(void)
+{
+	rpal_error_code_t code = 0;
+
+	test_send_u64(TEST_FD_DRIVER, 0);
+	test_recv_u64(TEST_FD_DRIVER);
+	CHECK_IS(adopt_patiently(), -ENOTUNIQ);
+	CHECK_IS(rpal_init(1, 0, &code), -1);
+	CHECK_IS(code, RPAL_ERR_RPAL_DISABLED);
+	CHECK(strstr(rpal_last_error(), "protection key"), "%s", rpal_last_error());
+	test_send_u64(TEST_FD_DRIVER, 0);
+	test_recv_u64(TEST_FD_DRIVER);
+	takes_over();
+}
+
+#define SWITCH "/sys/module/rpal/parameters/enable"
+
+static void is_switched_off(void)
+{
+	rpal_error_code_t code = 0;
+
+	MUST(test_write_file(SWITCH, "0"));
+	CHECK_IS(adopt_patiently(), -ESHUTDOWN);
+	CHECK_IS(rpal_init(1, 0, &code), -1);
+	CHECK_IS(code, RPAL_ERR_RPAL_DISABLED);
+	MUST(test_write_file(SWITCH, "1"));
+	takes_over();
+}
+
 static void has_parent(void)
 {
 	rpal_error_code_t code = 0;
@@ -822,18 +858,48 @@ static void has_parent(void)
 	CHECK(strstr(rpal_last_error(), "has ended"), "%s", rpal_last_error());
 }
 
+/* What the driver does meanwhile. */
+
+static void drive_brothers(struct test_child *c)
+{
+	u64 first = test_recv_u64(c->sock), second = test_recv_u64(c->sock);
+
+	CHECK((first == EADDRINUSE && !second) || (!first && second == EADDRINUSE), "%d and %d",
+	      (int)first, (int)second);
+	test_send_u64(c->sock, 0);
+}
+
+static void drive_rival(struct test_child *c)
+{
+	struct test_spawn s = { .role = "sleep", .group = "call" };
+	struct test_child rival[15];
+	size_t i;
+
+	test_recv_u64(c->sock);
+	for (i = 0; i < ARRAY_SIZE(rival); i++)
+		MUST(!test_spawn(&rival[i], &s));
+	test_send_u64(c->sock, 0);
+	test_recv_u64(c->sock);
+	for (i = 0; i < ARRAY_SIZE(rival); i++)
+		test_reap(&rival[i]);
+	test_send_u64(c->sock, 0);
+}
+
 static const struct orphan {
 	const char *name;
 	void (*run)(void);
-	bool brothers;
+	void (*drive)(struct test_child *c);
+	bool keys;
 } orphans[] = {
-	{ "takes the slot over", takes_over, false },
-	{ "has mapped memory outside of the slot", maps_outside, false },
-	{ "has a mapping that grows", maps_growing, false },
-	{ "has a child of vfork()", has_vfork_child, false },
-	{ "has threads that map memory", has_threads, false },
-	{ "is a grandchild", is_grandchild, false },
-	{ "has a brother", has_brother, true },
+	{ "takes the slot over", takes_over, NULL, false },
+	{ "has mapped memory outside of the slot", maps_outside, NULL, false },
+	{ "has a mapping that grows", maps_growing, NULL, false },
+	{ "has a child of vfork()", has_vfork_child, NULL, false },
+	{ "has threads that map memory", has_threads, NULL, false },
+	{ "is a grandchild", is_grandchild, NULL, false },
+	{ "has a brother", has_brother, drive_brothers, false },
+	{ "has a rival with its key", has_rival, drive_rival, true },
+	{ "comes when RPAL is switched off", is_switched_off, NULL, false },
 };
 
 static int orphan_role(void)
@@ -868,21 +934,20 @@ static void orphans_do(const struct orphan *o)
 	struct test_child c;
 	char arg[8];
 	int status;
-	u64 first, second;
 
 	test_begin("a child whose parent has ended %s", o->name);
+	if (o->keys && !test_have_pkeys()) {
+		test_skip_case("no protection keys");
+		test_end();
+		return;
+	}
 	snprintf(arg, sizeof(arg), "%d", (int)(o - orphans));
 	s.arg = arg;
 	MUST(!test_spawn(&c, &s));
 	status = test_wait(c.pid);
 	CHECK(!status, "parent: %s", test_status(status));
-	if (o->brothers) {
-		first = test_recv_u64(c.sock);
-		second = test_recv_u64(c.sock);
-		CHECK((first == EADDRINUSE && !second) || (!first && second == EADDRINUSE),
-		      "%d and %d", (int)first, (int)second);
-		test_send_u64(c.sock, 0);
-	}
+	if (o->drive)
+		o->drive(&c);
 	CHECK_IS(test_recv_u64(c.sock), 1000);
 	close(c.sock);
 	test_end();

@@ -144,6 +144,8 @@ void rpal_exit(void);
 /**
  * rpal_is_enabled - can this process use RPAL? (upstream)
  *
+ * A forked child of a placed process cannot unless rpal_init() has made it a service.
+ *
  * Return: 1 if the module is there and the process was placed, else 0 (then
  * rpal_last_error() says why not).
  */
