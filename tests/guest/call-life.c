@@ -560,6 +560,14 @@ static long services_rows(void)
 	return n;
 }
 
+#define STATS "/sys/kernel/debug/rpal/stats"
+
+/* Links that there are now. */
+static long links_now(void)
+{
+	return test_file_value(STATS, "links") - test_file_value(STATS, "unlinks");
+}
+
 static int count_vma(const struct test_vma *v CALL_UNUSED, void *arg)
 {
 	++*(int *)arg;
@@ -579,7 +587,7 @@ static void again_and_again(int times)
 {
 	int i, files = 0, vmas = 0, now = 0, sock;
 	u64 key, last = 0;
-	long rows = 0;
+	long rows = 0, links = 0, users = 0;
 
 	test_begin("rpal_exit() and rpal_init() %d times", times);
 	for (i = 0; i < times; i++) {
@@ -597,11 +605,15 @@ static void again_and_again(int times)
 		if (i == times / 2) {
 			files = open_files();
 			rows = services_rows();
+			links = links_now();
+			users = test_file_value(STATS, "hook_users");
 			test_for_each_vma(false, count_vma, &vmas);
 		}
 	}
 	CHECK_IS(open_files(), files);
 	CHECK_IS(services_rows(), rows);
+	CHECK_IS(links_now(), links);
+	CHECK_IS(test_file_value(STATS, "hook_users"), users);
 	test_for_each_vma(false, count_vma, &now);
 	/* The heap of the C library may be in one piece more or less. */
 	CHECK(now <= vmas + 4, "%d mappings, %d before", now, vmas);
