@@ -192,8 +192,8 @@ int rpal_layout_fits(struct rpal_space *space)
  */
 void rpal_layout_begin(struct rpal_space *space)
 {
+	VMA_ITERATOR(vmi, space->mm, 0);
 	struct mm_struct *mm = space->mm;
-	VMA_ITERATOR(vmi, mm, 0);
 	struct vm_area_struct *vma;
 
 	/* One that grows could grow out of the slot. */
