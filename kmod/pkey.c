@@ -279,6 +279,15 @@ RPAL_CALLBACK(rpal_on_wake_up_new_task)
 		rpal_divert(fregs, parent_ip, wake_up_heir);
 }
 
+/* Not from within a callback: what frees may take locks that sleep. */
+static void heir_free(struct rcu_head *rcu)
+{
+	struct heir *heir = container_of(rcu, struct heir, rcu);
+
+	put_pid(heir->of.tgid);
+	kfree(heir);
+}
+
 /* exit_mmap(mm): the last user is gone */
 RPAL_CALLBACK(rpal_on_exit_mmap)
 {
@@ -297,9 +306,7 @@ RPAL_CALLBACK(rpal_on_exit_mmap)
 	hash_del_rcu(&heir->node);
 	atomic_dec(&nr_heirs);
 	raw_spin_unlock(&heir_lock);
-	/* Others only compare it. */
-	put_pid(heir->of.tgid);
-	kfree_rcu(heir, rcu);
+	call_rcu(&heir->rcu, heir_free);
 	rpal_hook_put();
 	module_put(THIS_MODULE);
 }
