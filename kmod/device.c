@@ -243,6 +243,8 @@ static long rpal_ioctl(struct file *filp, unsigned int cmd, unsigned long uarg)
 
 	if (cmd == RPAL_IOC_UNREGISTER)
 		return rpal_service_unregister(file);
+	if (cmd == RPAL_IOC_ADOPT)
+		return rpal_space_adopt();
 	if (cmd == RPAL_IOC_THREAD_EXIT)
 		return rpal_thread_exit(file);
 	if (!command)

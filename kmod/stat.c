@@ -17,6 +17,7 @@ static const char * const stat_names[RPAL_NR_STATS] = {
 	[RPAL_STAT_PLACED]		= "placed",
 	[RPAL_STAT_REFUSED]		= "placements_refused",
 	[RPAL_STAT_HEIRS]		= "heirs",
+	[RPAL_STAT_ADOPTED]		= "heirs_adopted",
 	[RPAL_STAT_LINKS]		= "links",
 	[RPAL_STAT_UNLINKS]		= "unlinks",
 	[RPAL_STAT_FAULTS]		= "peer_faults_user",

@@ -25,6 +25,7 @@ static const struct {
 	SYM(force_sig_info_to_task),
 	SYM(do_exit),
 	SYM(wake_up_new_task),
+	SYM(do_mprotect_pkey),
 	SYM(ptrace_may_access),
 	SYM(task_call_func),
 	SYM(task_sched_runtime),

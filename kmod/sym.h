@@ -35,6 +35,8 @@ int rpal_k_force_sig_info_to_task(struct kernel_siginfo *info,
 				  struct task_struct *task, int handler);
 void rpal_k_do_exit(long code);
 void rpal_k_wake_up_new_task(struct task_struct *task);
+int rpal_k_do_mprotect_pkey(unsigned long start, size_t len, unsigned long prot,
+			    int pkey);
 int rpal_k_task_call_func(struct task_struct *task,
 			  int (*func)(struct task_struct *task, void *arg),
 			  void *arg);
@@ -52,6 +54,7 @@ extern unsigned long rpal_addr_arch_do_signal_or_restart;
 extern unsigned long rpal_addr_force_sig_info_to_task;
 extern unsigned long rpal_addr_do_exit;
 extern unsigned long rpal_addr_wake_up_new_task;
+extern unsigned long rpal_addr_do_mprotect_pkey;
 extern unsigned long rpal_addr_ptrace_may_access;
 extern unsigned long rpal_addr_task_call_func;
 extern unsigned long rpal_addr_task_sched_runtime;

@@ -34,6 +34,7 @@ SYM_DATA(\addr, .quad 0)
 	KTHUNK	force_sig_info_to_task
 	KTHUNK	do_exit
 	KTHUNK	wake_up_new_task
+	KTHUNK	do_mprotect_pkey
 	KTHUNK	ptrace_may_access
 	KTHUNK	task_call_func
 	KTHUNK	task_sched_runtime

@@ -107,6 +107,9 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 	for (;;) {
 		while (!ret) {
 			status = rpal_dispatch(thr, &result);
+			/* The procedure has forked, and it is the child that returns. */
+			if (unlikely(rpal_thr_lost(thr)))
+				return -ENXIO;
 			ret = rpal_tr_reply(thr, status, result);
 			replied = true;
 		}
@@ -188,6 +191,10 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 		return RPAL_SERVE_TIMEOUT;
 	case -EINTR:
 		return rpal_fail(ret, "a signal handler has run; serve again");
+	case -ENXIO:
+		if (rpal_thr_lost(thr))
+			return rpal_no_service(ret);
+		break;
 	case -EPROTO:
 		return rpal_fail(ret, "a peer has destroyed this thread's state word");
 	}
@@ -616,7 +623,7 @@ EXPORT int rpal_call_cancel(int thread)
 	uint64_t end;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	end = b ? __atomic_load_n(&b->deadline, __ATOMIC_ACQUIRE) : 0;
 	if (!end)
 		return rpal_failf(-ESRCH, "thread %d is in no call of rpal_call_timeout()", thread);

@@ -160,6 +160,9 @@ static int64_t wait_and_serve(struct rpal_thr *thr, int fd, int64_t until)
 	}
 	while (!ret && TRAMP_PROC(thr->in.what) != RPAL_MESSAGE) {
 		status = rpal_dispatch(thr, &result);
+		/* The procedure has forked, and it is the child that returns. */
+		if (unlikely(rpal_thr_lost(thr)))
+			return rpal_no_service(-ENXIO);
 		ret = answer(thr, fd, until, status, result);
 		/* The descriptor is gone, say: who has called is not to wait for that. */
 		if (ret && !was_parked(ret))
@@ -483,8 +486,8 @@ EXPORT int rpal_wait(int epfd, int fd, int timeout_ms)
 		ret = wait_once(thr, fd, until);
 		if (ret == RPAL_WAITED_EVENT)
 			return RPAL_WAIT_INPUT | (events_ready(set) ? RPAL_WAIT_MESSAGES : 0);
-		if (ret == -EINTR)
-			return -EINTR;
+		if (ret == -EINTR || rpal_thr_lost(thr))
+			return ret;
 		if (ret < 0 && !was_parked(ret))
 			return rpal_failf(ret, "the thread cannot wait: %s", strerror(-ret));
 	}

@@ -126,7 +126,7 @@ int rpal_link_get(int id, struct rpal_link *link)
 	sigset_t old;
 
 	if (unlikely(!rpal_up()))
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	if (unlikely(id < 1 || id > MAX_ID))
 		return rpal_failf(-ESRCH, "%d is no service id; ids are 1 to %d", id, MAX_ID);
 	state = get(id, link);
@@ -213,7 +213,7 @@ EXPORT int rpal_request_service(uint64_t key)
 	int id, ret;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	if (!key)
 		return refused(-ENOENT);
 	lock(&old);
@@ -237,8 +237,7 @@ EXPORT status_t rpal_release_service(uint64_t key)
 	int id, ret;
 
 	if (!rpal_up())
-		return rpal_fail(RPAL_FAILURE,
-				 "this process is no service; call rpal_init() first");
+		return rpal_no_service(RPAL_FAILURE);
 	lock(&old);
 	for (id = 1; id <= MAX_ID; id++)
 		if (entries[id].state != NONE && entries[id].link.key == key)
@@ -255,7 +254,7 @@ EXPORT int rpal_get_request_service_id(uint64_t key)
 	int id;
 
 	if (!rpal_up())
-		return rpal_fail(-1, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-1);
 	id = rpal_link_state(key);
 	if (id == -ENOTCONN)
 		return rpal_fail(-1, "the service is not linked: both sides must ask for it");
