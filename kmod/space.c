@@ -83,19 +83,14 @@ void rpal_space_put(struct rpal_space *space)
 	kref_put(&space->ref, space_free);
 }
 
-static void uncharge_locked(struct rpal_space *space)
-{
-	rpal_uncharge(space->placed_by, RPAL_LIMIT_PLACED);
-	rpal_user_put_locked(space->placed_by);
-	space->placed_by = NULL;
-}
-
 static void space_unhash_locked(struct rpal_space *space)
 {
 	if (rpal_slots[space->slot] == space)
 		rpal_slots[space->slot] = NULL;
 	hash_del_rcu(&space->node);
-	uncharge_locked(space);
+	rpal_uncharge(space->placed_by, RPAL_LIMIT_PLACED);
+	rpal_user_put_locked(space->placed_by);
+	space->placed_by = NULL;
 }
 
 /* The mm's last user is gone; its page tables are still there. May sleep. */
@@ -324,15 +319,24 @@ static int slot_free(const struct rpal_heritage *of)
 /* Nobody else can have it from now on. */
 static int take_slot(struct rpal_space *space, const struct rpal_heritage *of)
 {
+	struct rpal_user *spare = rpal_user_new();
+	bool exempt = false;
 	int err;
 
-	spin_lock(&rpal_lock);
-	err = slot_free_locked(of);
-	if (!err) {
-		space->number = ++last_number;
-		rpal_slots[space->slot] = space;
-	}
-	spin_unlock(&rpal_lock);
+	if (!spare)
+		return -ENOMEM;
+	do {
+		spin_lock(&rpal_lock);
+		err = slot_free_locked(of);
+		if (!err)
+			err = charge_locked(space, &spare, exempt);
+		if (!err) {
+			space->number = ++last_number;
+			rpal_slots[space->slot] = space;
+		}
+		spin_unlock(&rpal_lock);
+	} while (rpal_limit_waived(err, &exempt));
+	kfree(spare);
 	return err;
 }
 
@@ -350,7 +354,7 @@ static int adopt_locked(struct rpal_space *space, const struct rpal_heritage *of
 	err = __mmu_notifier_register(&space->mn, space->mm);
 	spin_lock(&rpal_lock);
 	if (err)
-		rpal_slots[space->slot] = NULL;
+		space_unhash_locked(space);
 	spin_unlock(&rpal_lock);
 	if (err) {
 		rpal_space_put(space);
@@ -367,30 +371,6 @@ static int adopt_locked(struct rpal_space *space, const struct rpal_heritage *of
 
 /* How often other threads may map something that has not the key. */
 #define MAX_TRIES	100
-
-static int charge(struct rpal_space *space)
-{
-	struct rpal_user *spare = rpal_user_new();
-	bool exempt = false;
-	int err;
-
-	if (!spare)
-		return -ENOMEM;
-	do {
-		spin_lock(&rpal_lock);
-		err = charge_locked(space, &spare, exempt);
-		spin_unlock(&rpal_lock);
-	} while (rpal_limit_waived(err, &exempt));
-	kfree(spare);
-	return err;
-}
-
-static void uncharge(struct rpal_space *space)
-{
-	spin_lock(&rpal_lock);
-	uncharge_locked(space);
-	spin_unlock(&rpal_lock);
-}
 
 static int adopt(struct rpal_space *space, const struct rpal_heritage *of)
 {
@@ -449,15 +429,9 @@ int rpal_space_adopt(void)
 	set_slot(space, of.slot, of.pkey);
 	get_task_comm(space->comm, current);
 	space->tgid = get_pid(of.tgid);
-	err = charge(space);
-	if (err)
-		goto put;
 	err = adopt(space, &of);
-	if (err)
-		uncharge(space);
-	else
+	if (!err)
 		rpal_count(RPAL_STAT_ADOPTED);
-put:
 	rpal_space_put(space);
 	return err;
 }
