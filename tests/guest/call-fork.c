@@ -280,14 +280,23 @@ static int server_role(void)
 static struct call_peer a;
 static const void *there; /* the peer's memory */
 
-static void check_parent(void)
+/* With its memory open a peer's byte can be read. */
+static void check_open(int id, const void *p)
 {
 	unsigned char byte = 0;
 
-	CHECK(call_result(&a, P_STATE, NULL, 0, 0) > 0, "no more calls");
-	CHECK_IS(rpal_copy_prepare(a.id), RPAL_SUCCESS);
-	CHECK(!test_load8(there, &byte) && byte == CONTENT, "byte %x", byte);
+	if (rpal_copy_prepare(id)) {
+		CHECK(false, "%s", rpal_last_error());
+		return;
+	}
+	CHECK(!test_load8(p, &byte) && byte == CONTENT, "byte %x", byte);
 	CHECK_IS(rpal_copy_finish(), RPAL_SUCCESS);
+}
+
+static void check_parent(void)
+{
+	CHECK(call_result(&a, P_STATE, NULL, 0, 0) > 0, "no more calls");
+	check_open(a.id, there);
 }
 
 static void fork_alone(void)
@@ -647,9 +656,7 @@ static void daemons(void)
 		m = (void *)(uintptr_t)call_result(&p, P_MAPPED, NULL, 0, 0);
 		if (test_have_pkeys())
 			CHECK_IS(test_load8(m, &byte), SIGSEGV);
-		CHECK_IS(rpal_copy_prepare(p.id), RPAL_SUCCESS);
-		CHECK(!test_load8(m, &byte) && byte == CONTENT, "byte %x", byte);
-		CHECK_IS(rpal_copy_finish(), RPAL_SUCCESS);
+		check_open(p.id, (const void *)m);
 		CHECK(pid <= 0 || !kill(pid, SIGKILL), "kill");
 		while (call_error(&p, P_STATE, NULL, 0) != -EPIPE)
 			usleep(1000);
