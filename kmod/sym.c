@@ -50,10 +50,17 @@ unsigned long rpal_sym_find(const char *name)
 	return addr;
 }
 
-/* kallsyms_lookup_name() is not exported, but a kprobe may be put on it. */
+/*
+ * kallsyms_lookup_name() is not exported, but a kprobe may be put on it. It need not
+ * be armed, which would go through the function tracer: that loses count of such a
+ * probe if kernel.ftrace_enabled is 0, and stops itself with a warning later.
+ */
 static int find_lookup(void)
 {
-	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
+	struct kprobe probe = {
+		.symbol_name = "kallsyms_lookup_name",
+		.flags = KPROBE_FLAG_DISABLED,
+	};
 	int err = register_kprobe(&probe);
 
 	if (err) {
