@@ -115,8 +115,11 @@ static enum verdict fault_in(struct mm_struct *mm, struct pt_regs *regs,
 		goto unlock;
 	}
 	err = fixup_user_fault(mm, addr, fault_flags(error_code), &unlocked);
-	/* A fatal signal: back to user mode, where it is taken. */
-	if (!err || (err == -EINTR && user_mode(regs)))
+	/*
+	 * A fatal signal: back to user mode, where it is taken. And memory that is
+	 * not there now is asked for again, as after a fault on own memory.
+	 */
+	if (!err || ((err == -EINTR || err == -ENOMEM) && user_mode(regs)))
 		verdict = RESOLVED;
 unlock:
 	mmap_read_unlock(mm);
