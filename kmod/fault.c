@@ -190,8 +190,11 @@ RPAL_CALLBACK(rpal_on_bad_area_nosemaphore)
 	struct rpal_space *space = rpal_space_current();
 	unsigned int slot;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space)
 		return;
+	rpal_hook_fired(ops);
 	slot = slot_of(rpal_fregs(fregs)->dx);
 	if (slot && slot < RPAL_NR_SLOTS && slot != space->slot)
 		rpal_divert(fregs, parent_ip, bad_area);

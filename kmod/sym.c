@@ -10,6 +10,7 @@
 #include "sym.h"
 
 u32 *rpal_k_init_pkru_value;
+int *rpal_k_ftrace_enabled;
 
 #define SYM(name)	{ #name, &rpal_addr_##name }
 
@@ -18,6 +19,7 @@ static const struct {
 	unsigned long *addr;
 } symbols[] = {
 	SYM(flush_tlb_mm_range),
+	SYM(ftrace_location),
 	SYM(lock_mm_and_find_vma),
 	SYM(bad_area_nosemaphore),
 	SYM(__bad_area_nosemaphore),
@@ -92,7 +94,8 @@ int rpal_sym_init(void)
 			err = -ENOENT;
 	}
 	rpal_k_init_pkru_value = (u32 *)rpal_sym_find("init_pkru_value");
-	if (!rpal_k_init_pkru_value)
+	rpal_k_ftrace_enabled = (int *)rpal_sym_find("ftrace_enabled");
+	if (!rpal_k_init_pkru_value || !rpal_k_ftrace_enabled)
 		err = -ENOENT;
 	return err;
 }
