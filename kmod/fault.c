@@ -227,8 +227,11 @@ RPAL_CALLBACK(rpal_on_pin_user_pages_fast)
 	struct pt_regs *regs = rpal_fregs(fregs);
 	int nr_pages = regs->si;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || nr_pages <= 0)
 		return;
+	rpal_hook_fired(ops);
 	if (in_other_slot(space, regs->di) ||
 	    in_other_slot(space, regs->di + ((u64)nr_pages << PAGE_SHIFT) - 1))
 		rpal_divert(fregs, parent_ip, pin_refused);

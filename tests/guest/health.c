@@ -273,7 +273,9 @@ static void firing(void)
 	CHECK(!puppet_end(&a), "end");
 	read_health();
 	for (i = 0; i < nr_hooks; i++)
-		CHECK(hooks[i].fired, "%s has not fired", hooks[i].name);
+		/* Pages are pinned for a device, and there is none that all kernels have. */
+		CHECK(hooks[i].fired || !strcmp(hooks[i].name, "pin_user_pages_fast"),
+		      "%s has not fired", hooks[i].name);
 	test_end();
 }
 
