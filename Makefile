@@ -209,6 +209,13 @@ module: module-source
 	@test -d $(KDIR) || { echo 'no kernel headers in $(KDIR)' >&2; exit 1; }
 	+@$(KMAKE) modules
 
+# For tests: a module that is in the way of ours.
+.PHONY: test-module
+test-module:
+	@mkdir -p $(KB)/test-module
+	@cp -p tests/module/* $(KB)/test-module/
+	+@$(MAKE) -C $(KDIR) M=$(CURDIR)/$(KB)/test-module modules
+
 # Without a key there is nothing to sign with, and the attempt looks like a
 # failure.
 NO_SIGN		= $(if $(wildcard $(KDIR)/certs/signing_key.*),,CONFIG_MODULE_SIG_ALL=)

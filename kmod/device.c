@@ -55,6 +55,8 @@ static int do_query(struct rpal_file *file, union argument *arg)
 	query->features |= RPAL_FEATURE_LAZY;
 	if (!READ_ONCE(rpal_enable))
 		query->features |= RPAL_FEATURE_OFF;
+	if (!rpal_hook_healthy())
+		query->features |= RPAL_FEATURE_BROKEN;
 	if (rpal_account_wants_stamps())
 		query->features |= RPAL_FEATURE_STAMPS;
 	query->max_services = RPAL_MAX_SLOT;

@@ -77,8 +77,11 @@ RPAL_CALLBACK(rpal_on_setup_arg_pages)
 	struct linux_binprm *bprm;
 	unsigned long top, gap, random;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || space->laid_out)
 		return;
+	rpal_hook_fired(ops);
 	bprm = (struct linux_binprm *)regs->di;
 	top = space->end - STACK_TOP_GAP -
 	      random_pages(space->rnd_stack, STACK_RANDOM_BITS);
@@ -226,8 +229,11 @@ RPAL_CALLBACK(rpal_on_get_unmapped_area)
 	struct pt_regs *regs = rpal_fregs(fregs);
 	unsigned long addr, len, flags;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || rpal_debug_no_clamp)
 		return;
+	rpal_hook_fired(ops);
 	addr = regs->si;
 	len = regs->dx;
 	flags = regs->r8;
@@ -257,8 +263,11 @@ RPAL_CALLBACK(rpal_on_vm_unmapped_area)
 	struct rpal_space *space = laid_out_space();
 	struct vm_unmapped_area_info *info;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || rpal_debug_no_clamp)
 		return;
+	rpal_hook_fired(ops);
 	info = (struct vm_unmapped_area_info *)rpal_fregs(fregs)->di;
 	if (info->high_limit <= LOW_END)
 		return;				/* MAP_32BIT */
@@ -274,8 +283,11 @@ RPAL_CALLBACK(rpal_on_mmap_region)
 	struct rpal_space *space = laid_out_space();
 	struct pt_regs *regs = rpal_fregs(fregs);
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space)
 		return;
+	rpal_hook_fired(ops);
 	if (space->pkey && !rpal_debug_no_pkey) {
 		regs->cx &= ~((unsigned long)ARCH_VM_PKEY_FLAGS);
 		regs->cx |= (unsigned long)space->pkey << VM_PKEY_SHIFT;
@@ -291,8 +303,11 @@ RPAL_CALLBACK(rpal_on_do_mprotect_pkey)
 	struct pt_regs *regs = rpal_fregs(fregs);
 	int pkey;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || !space->pkey || rpal_debug_no_pkey)
 		return;
+	rpal_hook_fired(ops);
 	hold_all_keys(current->mm);	/* the program may have freed some */
 	pkey = (int)regs->cx;
 	if (pkey == -1 || pkey == 0)
@@ -308,7 +323,12 @@ RPAL_CALLBACK(rpal_on_finalize_exec)
 	struct mm_struct *mm = current->mm;
 	unsigned long random;
 
-	if (!space || rpal_in_slot(space, mm->brk, 1))
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
+	if (!space)
+		return;
+	rpal_hook_fired(ops);
+	if (rpal_in_slot(space, mm->brk, 1))
 		return;
 	random = current->flags & PF_RANDOMIZE ?
 		 mm->brk % HEAP_SPAN & PAGE_MASK : 0;

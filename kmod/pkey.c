@@ -227,15 +227,10 @@ int rpal_heirs(void)
 static int heir_add(struct task_struct *child, const struct rpal_heritage *of)
 {
 	struct heir *heir = kmalloc(sizeof(*heir), GFP_KERNEL_ACCOUNT);
-	int err;
 
 	if (!heir)
 		return -ENOMEM;
-	err = rpal_hook_get();			/* its parent has them already */
-	if (err) {
-		kfree(heir);
-		return err;
-	}
+	rpal_hook_hold();			/* its parent has them already */
 	__module_get(THIS_MODULE);
 	heir->mm = child->mm;
 	heir->of = *of;
@@ -268,10 +263,13 @@ RPAL_CALLBACK(rpal_on_wake_up_new_task)
 	struct task_struct *child = (struct task_struct *)rpal_fregs(fregs)->di;
 	struct rpal_heritage of;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!child->mm || (!rpal_maybe_ours() && !rpal_heirs()))
 		return;
 	if (!heritage_of_child(&of))
 		return;
+	rpal_hook_fired(ops);
 	/* A peer's memory that its maker had open is not open to the child. */
 	if (of.pkey)
 		child->thread.pkru = rpal_pkru_for(of.pkey);
@@ -294,6 +292,8 @@ RPAL_CALLBACK(rpal_on_exit_mmap)
 	struct mm_struct *mm = (struct mm_struct *)rpal_fregs(fregs)->di;
 	struct heir *heir;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!rpal_heirs())
 		return;
 	rcu_read_lock();
@@ -302,6 +302,7 @@ RPAL_CALLBACK(rpal_on_exit_mmap)
 	/* Only this call removes it, and a mm is torn down once. */
 	if (!heir)
 		return;
+	rpal_hook_fired(ops);
 	raw_spin_lock(&heir_lock);
 	hash_del_rcu(&heir->node);
 	atomic_dec(&nr_heirs);
@@ -316,11 +317,15 @@ RPAL_CALLBACK(rpal_on_signal_setup_done)
 {
 	unsigned int pkey;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (rpal_fregs(fregs)->di || rpal_debug_no_pkey_signal)
 		return;
 	if (!rpal_maybe_ours() && !rpal_heirs())
 		return;
 	pkey = pkey_of_current();
-	if (pkey)
-		write_pkru(rpal_pkru_for(pkey));
+	if (!pkey)
+		return;
+	rpal_hook_fired(ops);
+	write_pkru(rpal_pkru_for(pkey));
 }

@@ -40,6 +40,8 @@
 
 #include "compat/compat.h"
 
+struct seq_file;
+
 #define RPAL_NR_SLOTS	(RPAL_MAX_SLOT + 1)
 /* Blocks of one service. */
 #define RPAL_NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
@@ -472,9 +474,14 @@ int rpal_sym_init(void);
 
 int rpal_hook_init(void);
 void rpal_hook_exit(void);
+int rpal_hook_try(void);
 int rpal_hook_get(void);
+void rpal_hook_hold(void);
 void rpal_hook_put(void);
 void rpal_hook_reschedule(void);
 int rpal_hook_users(void);
+bool rpal_hook_healthy(void);
+void rpal_hook_show(struct seq_file *seq);
+void rpal_hook_leave_out(const char *name);
 
 #endif /* RPAL_H */

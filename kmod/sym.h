@@ -18,6 +18,7 @@ struct task_struct;
 struct vm_area_struct;
 
 unsigned long rpal_k_kallsyms_lookup_name(const char *name);
+unsigned long rpal_k_ftrace_location(unsigned long ip);
 void rpal_k_flush_tlb_mm_range(struct mm_struct *mm, unsigned long start,
 			       unsigned long end, unsigned int stride_shift,
 			       bool freed_tables);
@@ -47,6 +48,7 @@ bool rpal_k_ptrace_may_access(struct task_struct *task, unsigned int mode);
 /* Where the thunks go; beside them in thunk.S, filled in by sym.c. */
 extern unsigned long rpal_addr_kallsyms_lookup_name;
 extern unsigned long rpal_addr_flush_tlb_mm_range;
+extern unsigned long rpal_addr_ftrace_location;
 extern unsigned long rpal_addr_lock_mm_and_find_vma;
 extern unsigned long rpal_addr_bad_area_nosemaphore;
 extern unsigned long rpal_addr___bad_area_nosemaphore;
@@ -63,5 +65,6 @@ extern unsigned long rpal_addr___pti_set_user_pgtbl;
 
 unsigned long rpal_sym_find(const char *name);
 extern u32 *rpal_k_init_pkru_value;
+extern int *rpal_k_ftrace_enabled;
 
 #endif /* RPAL_SYM_H */

@@ -183,6 +183,10 @@ static int check_placed(int fd, uint64_t features, struct rpal_self *self)
 				 "one: rpal_init() makes it a service once that one has ended");
 	if (features & RPAL_FEATURE_OFF)
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED, SWITCHED_OFF);
+	if (!(self->state & RPAL_SELF_PLACED) && features & RPAL_FEATURE_BROKEN)
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "nothing can be placed on this machine now, as a hook of the module "
+				 "in the kernel is missing: 'rpal status' says which");
 	if (!(self->state & RPAL_SELF_PLACED))
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
 				 "this process was not placed when it was "

@@ -51,6 +51,7 @@
 #define RPAL_FEATURE_LAZY	(1ULL << 4)	/* called code may enter the kernel */
 #define RPAL_FEATURE_STAMPS	(1ULL << 5)	/* calls are to be timed, see rpal_block */
 #define RPAL_FEATURE_OFF	(1ULL << 6)	/* nothing is placed, nobody becomes a service */
+#define RPAL_FEATURE_BROKEN	(1ULL << 7)	/* a hook is missing: nothing is placed */
 
 /**
  * struct rpal_query - what this module can do
@@ -109,7 +110,9 @@ struct rpal_query {
  * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
  * -EDQUOT (the user has too many placed programs, see below), -ENOTUNIQ (all keys
  * are in use within the group), -EOPNOTSUPP (no protection keys), -ESHUTDOWN,
- * -ENOMEM, -EINTR.
+ * -EBUSY (a live patch or another module holds a kernel function that has to be
+ * hooked, or the function tracer is off: the kernel log names it), -ENODEV (a hook
+ * does not fire or has gone; see rpal/health in debugfs), -ENOMEM, -EINTR.
  *
  * Limits per user: the administrator can say how many placed programs, services,
  * registered threads and requests for links one user may have (module parameters
