@@ -59,6 +59,7 @@ static void __exit rpal_exit(void)
 	rpal_stat_exit();
 	rpal_device_exit();
 	rpal_hook_exit();
+	rpal_space_module_exit();
 	/* Notifiers and spaces are freed by callbacks of this module. */
 	mmu_notifier_synchronize();
 	rpal_thread_module_exit();

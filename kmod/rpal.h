@@ -169,6 +169,7 @@ struct rpal_ask {
  * @node:	in the table of spaces by mm, while the mm is alive
  * @ref:	references: the notifier, the file, registered threads
  * @rcu:	for freeing
+ * @released: among those whose notifier is to be given back
  * @mm:		the mm; its struct is kept as long as this one
  * @slot:	number of its slot
  * @number:	that no other space has or had
@@ -207,6 +208,7 @@ struct rpal_space {
 	struct hlist_node node;
 	struct kref ref;
 	struct rcu_head rcu;
+	struct llist_node released;
 	struct mm_struct *mm;
 	unsigned int slot;
 	u64 number;
@@ -251,6 +253,7 @@ extern struct rpal_space *rpal_slots[RPAL_NR_SLOTS];
 
 int rpal_space_create(struct mm_struct *mm, const char *group);
 int rpal_space_adopt(void);
+void rpal_space_module_exit(void);
 void rpal_space_get(struct rpal_space *space);
 void rpal_space_put(struct rpal_space *space);
 struct rpal_space *rpal_space_of(struct mm_struct *mm);

@@ -14,11 +14,13 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/hashtable.h>
+#include <linux/llist.h>
 #include <linux/module.h>
 #include <linux/pid.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #include "rpal.h"
 
@@ -93,6 +95,36 @@ static void space_unhash_locked(struct rpal_space *space)
 	space->placed_by = NULL;
 }
 
+/*
+ * The notifiers of mms that have gone. One that is given back begins a grace period,
+ * for which the exiting task would have to wait when it ends all notifiers of its mm:
+ * some 15 ms, instead of the one of its own that nobody slows down.
+ */
+#define PUT_DELAY	msecs_to_jiffies(100)
+
+static LLIST_HEAD(released);
+
+static void put_released(struct work_struct *work)
+{
+	struct rpal_space *space, *next;
+
+	llist_for_each_entry_safe(space, next, llist_del_all(&released),
+				  released)
+		mmu_notifier_put(&space->mn);
+}
+
+static DECLARE_DELAYED_WORK(put_work, put_released);
+
+/**
+ * rpal_space_module_exit() - nobody is left in this file
+ *
+ * Context: module unload; no space is left. May sleep.
+ */
+void rpal_space_module_exit(void)
+{
+	flush_delayed_work(&put_work);
+}
+
 /* The mm's last user is gone; its page tables are still there. May sleep. */
 static void space_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
@@ -106,7 +138,8 @@ static void space_release(struct mmu_notifier *mn, struct mm_struct *mm)
 	spin_lock(&rpal_lock);
 	space_unhash_locked(space);
 	spin_unlock(&rpal_lock);
-	mmu_notifier_put(mn);
+	if (llist_add(&space->released, &released))
+		queue_delayed_work(system_unbound_wq, &put_work, PUT_DELAY);
 }
 
 static void space_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
