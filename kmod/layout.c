@@ -135,7 +135,8 @@ static bool find_keyless(struct rpal_space *space, unsigned long *start,
  * rpal_layout_keys() - give everything in a slot the key
  * @space:	with slot and key, on the current task's mm, in no table yet
  *
- * What other threads map meanwhile may be without.
+ * The process has no other threads, which could change what is looked at. Another
+ * process that shares the mm may map something without.
  *
  * Context: may sleep; takes mmap_lock.
  * Return: 0, or what mprotect() says.

@@ -19,6 +19,7 @@
 #include <linux/pid.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
@@ -402,7 +403,7 @@ static int adopt_locked(struct rpal_space *space, const struct rpal_heritage *of
 	return 0;
 }
 
-/* How often other threads may map something that has not the key. */
+/* How often somebody who shares the mm may map something that has not the key. */
 #define MAX_TRIES	100
 
 static int adopt(struct rpal_space *space, const struct rpal_heritage *of)
@@ -446,6 +447,9 @@ int rpal_space_adopt(void)
 		return -ENXIO;
 	if (of.tgid != task_tgid(current))
 		return -EPERM;
+	/* They could change what is given the key between the look at it and that. */
+	if (!thread_group_empty(current))
+		return -EUSERS;
 	if (!READ_ONCE(rpal_enable))
 		return -ESHUTDOWN;
 	err = slot_free(&of);

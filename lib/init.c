@@ -115,7 +115,8 @@ static int adopt(int fd)
 
 	for (;;) {
 		ret = do_ioctl(fd, RPAL_IOC_ADOPT, NULL);
-		if (ret != -EBUSY || waited >= PARENT_MS)
+		/* A thread that was joined may be seen for an instant. */
+		if ((ret != -EBUSY && ret != -EUSERS) || waited >= PARENT_MS)
 			break;
 		nanosleep(&step, NULL);
 		waited += PARENT_STEP_MS;
@@ -128,6 +129,10 @@ static int adopt(int fd)
 				 "this process was forked from a placed one, in whose address "
 				 "range it lives: it can be a service when that one has "
 				 "ended" RUN_ANEW);
+	case -EUSERS:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was forked from a placed one, and has threads: "
+				 "call rpal_init() before it starts any" RUN_ANEW);
 	case -EADDRINUSE:
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
 				 "this process was forked from a placed one, and another process "

@@ -774,19 +774,23 @@ static void on_signal(int sig)
 static void has_threads(void)
 {
 	pthread_t thread[3];
-	int i, err;
+	rpal_error_code_t code = 0;
+	int i;
 
 	MUST(!pthread_create(&thread[0], NULL, signals_thread, on_signal));
 	for (i = 1; i < 3; i++)
 		MUST(!pthread_create(&thread[i], NULL, maps_thread, NULL));
-	do
-		err = adopt_patiently();
-	while (err == -EAGAIN);
-	CHECK_IS(err, 0);
-	usleep(10000);
+	CHECK_IS(adopt_patiently(), -EUSERS);
+	CHECK_IS(rpal_init(1, 0, &code), -1);
+	CHECK_IS(code, RPAL_ERR_RPAL_DISABLED);
+	CHECK(strstr(rpal_last_error(), "threads"), "%s", rpal_last_error());
 	__atomic_store_n(&enough, true, __ATOMIC_RELEASE);
 	for (i = 0; i < 3; i++)
 		pthread_join(thread[i], NULL);
+	/* One that was joined may be there for an instant. */
+	map_meanwhile();
+	while (adopt() == -EUSERS)
+		usleep(10000);
 	is_at_home();
 	CHECK_IS(adopt(), -EALREADY);
 }

@@ -164,7 +164,8 @@ struct rpal_self {
  * key nor links nor threads.
  *
  * Errors: -ENXIO (not forked from a placed process), -EALREADY (is placed), -EPERM
- * (not the process that was forked: a child of vfork()), -ESHUTDOWN (switched off),
+ * (not the process that was forked: a child of vfork()), -EUSERS (it has other
+ * threads: it must do this before it starts them), -ESHUTDOWN (switched off),
  * -EBUSY (the parent has not ended yet), -EADDRINUSE (somebody else lives in the slot,
  * such as another child), -ENOTUNIQ (a new member of the group has got the key),
  * -EDQUOT (the user has too many placed programs), -ERANGE (it has made mappings

@@ -122,7 +122,7 @@ const char *rpal_strerror(int code);
  * A child of fork() is no service: it has no links, and functions fail with -ENXIO.
  * Once its parent has ended, for which this function waits up to two seconds, it takes
  * the parent's place here, with a new key and without links; procedures stay exported.
- * So after daemon(3) call it, or call it again.
+ * So after daemon(3) call it, or call it again, before other threads are started.
  *
  * Return: the management file descriptor, which belongs to the library and is
  * closed by rpal_exit(); -1 on failure. Errors: RPAL_INVALID_ARG,
