@@ -11,6 +11,7 @@
  * what is wanted now, the caller is asked to wake it when the call ends.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -457,6 +458,18 @@ EXPORT int rpal_epoll_wait_user(int epfd, struct epoll_event *events, int maxeve
 	return n;
 }
 
+/* When there is no more time to wait for it in the kernel. */
+static int input_of(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (fd < 0 || poll(&p, 1, 0) <= 0)
+		return 0;
+	if (p.revents & POLLNVAL)
+		return rpal_failf(-EBADF, "descriptor %d is not open", fd);
+	return RPAL_WAIT_INPUT;
+}
+
 EXPORT int rpal_wait(int epfd, int fd, int timeout_ms)
 {
 	struct event_set *set = events_set(epfd);
@@ -481,8 +494,10 @@ EXPORT int rpal_wait(int epfd, int fd, int timeout_ms)
 				withdraw(thr);
 			return RPAL_WAIT_MESSAGES;
 		}
-		if (until != FOREVER && now_ns() >= until)
-			return end_call(thr);
+		if (until != FOREVER && now_ns() >= until) {
+			ret = end_call(thr);
+			return ret ? ret : input_of(fd);
+		}
 		ret = wait_once(thr, fd, until);
 		if (ret == RPAL_WAITED_EVENT)
 			return RPAL_WAIT_INPUT | (events_ready(set) ? RPAL_WAIT_MESSAGES : 0);
