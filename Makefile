@@ -50,6 +50,7 @@ help:
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'matrix            a few programs on all kernels, booted in all ways; KERNEL='
 	@echo 'kselftests        what Linux tests of itself is the same with the module; KERNEL='
+	@echo 'bench-vm          that, what ordinary processes pay, how cost grows; build/bench/vm-KERNEL.json'
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
 	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
 	@echo 'style             checkpatch, sparse, shellcheck, manual pages, clang-format'
