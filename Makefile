@@ -50,6 +50,7 @@ help:
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'matrix            a few programs on all kernels, booted in all ways; KERNEL='
 	@echo 'kselftests        what Linux tests of itself is the same with the module; KERNEL='
+	@echo 'bench-vm          that, what ordinary processes pay, how cost grows; build/bench/vm-KERNEL.json'
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
 	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
 	@echo 'bench-native       the fast paths on this CPU, without the module: table, JSON, plots'
@@ -213,6 +214,13 @@ module-source:
 module: module-source
 	@test -d $(KDIR) || { echo 'no kernel headers in $(KDIR)' >&2; exit 1; }
 	+@$(KMAKE) modules
+
+# For tests: a module that is in the way of ours.
+.PHONY: test-module
+test-module:
+	@mkdir -p $(KB)/test-module
+	@cp -p tests/module/* $(KB)/test-module/
+	+@$(MAKE) -C $(KDIR) M=$(CURDIR)/$(KB)/test-module modules
 
 # Without a key there is nothing to sign with, and the attempt looks like a
 # failure.

@@ -253,12 +253,16 @@ static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 /* account_user_time(task, cputime), with interrupts off */
 RPAL_CALLBACK(rpal_on_account_user_time)
 {
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!rpal_maybe_ours() ||
 	    (struct task_struct *)rpal_fregs(fregs)->di != current)
 		return;
 	rcu_read_lock();
-	if (rpal_thread_current())
+	if (rpal_thread_current()) {
+		rpal_hook_fired(ops);
 		rpal_divert(fregs, parent_ip, account_user_time_of_called);
+	}
 	rcu_read_unlock();
 }
 

@@ -55,6 +55,8 @@ static int do_query(struct rpal_file *file, union argument *arg)
 	query->features |= RPAL_FEATURE_LAZY;
 	if (!READ_ONCE(rpal_enable))
 		query->features |= RPAL_FEATURE_OFF;
+	if (!rpal_hook_healthy())
+		query->features |= RPAL_FEATURE_BROKEN;
 	if (rpal_account_wants_stamps())
 		query->features |= RPAL_FEATURE_STAMPS;
 	query->max_services = RPAL_MAX_SLOT;
@@ -243,6 +245,8 @@ static long rpal_ioctl(struct file *filp, unsigned int cmd, unsigned long uarg)
 
 	if (cmd == RPAL_IOC_UNREGISTER)
 		return rpal_service_unregister(file);
+	if (cmd == RPAL_IOC_ADOPT)
+		return rpal_space_adopt();
 	if (cmd == RPAL_IOC_THREAD_EXIT)
 		return rpal_thread_exit(file);
 	if (!command)

@@ -81,10 +81,14 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 {
 	struct rpal_tcb *t;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (rpal_debug_no_lazy)
 		return;
 	rcu_read_lock();
 	t = rpal_thread_current();
+	if (t)
+		rpal_hook_fired(ops);
 	if (t && rpal_borrowing(t, current_pt_regs()))
 		rpal_divert(fregs, parent_ip, dispatch_borrowed);
 	else if (t && must_not_make(current_pt_regs()))
@@ -124,6 +128,11 @@ static void do_signal_as_itself(struct pt_regs *regs)
 /* arch_do_signal_or_restart(regs): before any signal is looked at */
 RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart)
 {
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
+	if (!rpal_maybe_ours())
+		return;
+	rpal_hook_fired(ops);
 	if (says_it_calls())
 		rpal_divert(fregs, parent_ip, do_signal_as_itself);
 }
@@ -164,9 +173,13 @@ static bool not_itself(void)
 /* unhandled_signal(task, sig) */
 RPAL_CALLBACK(rpal_on_unhandled_signal)
 {
-	if (rpal_maybe_ours() &&
-	    (struct task_struct *)rpal_fregs(fregs)->di == current &&
-	    not_itself())
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
+	if (!rpal_maybe_ours() ||
+	    (struct task_struct *)rpal_fregs(fregs)->di != current)
+		return;
+	rpal_hook_fired(ops);
+	if (not_itself())
 		rpal_divert(fregs, parent_ip, fault_of_another);
 }
 
@@ -201,8 +214,11 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 	struct pt_regs *regs = rpal_fregs(fregs);
 	struct kernel_siginfo *info = (struct kernel_siginfo *)regs->di;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!rpal_maybe_ours() || (struct task_struct *)regs->si != current)
 		return;
+	rpal_hook_fired(ops);
 	if (is_debuggers(info)) {
 		if (not_itself())
 			rpal_divert(fregs, parent_ip, step_passed_over);
@@ -233,8 +249,11 @@ static void exit_of_thread(long code)
 /* do_exit(code) */
 RPAL_CALLBACK(rpal_on_do_exit)
 {
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!rpal_maybe_ours())
 		return;
+	rpal_hook_fired(ops);
 	rcu_read_lock();
 	if (rpal_thread_current())
 		rpal_divert(fregs, parent_ip, exit_of_thread);

@@ -115,8 +115,11 @@ static enum verdict fault_in(struct mm_struct *mm, struct pt_regs *regs,
 		goto unlock;
 	}
 	err = fixup_user_fault(mm, addr, fault_flags(error_code), &unlocked);
-	/* A fatal signal: back to user mode, where it is taken. */
-	if (!err || (err == -EINTR && user_mode(regs)))
+	/*
+	 * A fatal signal: back to user mode, where it is taken. And memory that is
+	 * not there now is asked for again, as after a fault on own memory.
+	 */
+	if (!err || ((err == -EINTR || err == -ENOMEM) && user_mode(regs)))
 		verdict = RESOLVED;
 unlock:
 	mmap_read_unlock(mm);
@@ -187,8 +190,11 @@ RPAL_CALLBACK(rpal_on_bad_area_nosemaphore)
 	struct rpal_space *space = rpal_space_current();
 	unsigned int slot;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space)
 		return;
+	rpal_hook_fired(ops);
 	slot = slot_of(rpal_fregs(fregs)->dx);
 	if (slot && slot < RPAL_NR_SLOTS && slot != space->slot)
 		rpal_divert(fregs, parent_ip, bad_area);
@@ -221,8 +227,11 @@ RPAL_CALLBACK(rpal_on_pin_user_pages_fast)
 	struct pt_regs *regs = rpal_fregs(fregs);
 	int nr_pages = regs->si;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || nr_pages <= 0)
 		return;
+	rpal_hook_fired(ops);
 	if (in_other_slot(space, regs->di) ||
 	    in_other_slot(space, regs->di + ((u64)nr_pages << PAGE_SHIFT) - 1))
 		rpal_divert(fregs, parent_ip, pin_refused);

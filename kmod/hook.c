@@ -6,23 +6,51 @@
  * module, and every task that runs in a replacement function runs in the mm of
  * one of them: so when the module is unloaded no task is inside our code, and
  * unregister_ftrace_function() has waited for those that were about to be.
+ *
+ * A hook that does not fire would leave the module half working, so each is tried:
+ * the function is called, and the call must come to the callback. Hooks that divert
+ * send such a call away from the function themselves. For the others a second hook
+ * does that, which is there only when they are tried: at load, or if the module was
+ * switched off then, before the first use. What is looked at later is whether
+ * the tracer still has the hook, and whether the function still calls the tracer.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/seq_file.h>
+#include <linux/uaccess.h>
 #include <linux/workqueue.h>
+#include <asm/text-patching.h>
 
 #include "hook.h"
 #include "rpal.h"
 #include "sym.h"
 
-#define ENDBR_SIZE	4
+/* What rpal_probe_skip() returns in the place of a function; in thunk.S, too. */
+#define SKIPPED		0x7270616c736b6970UL
 
+/**
+ * struct rpal_hook - a function that is hooked
+ * @name:	its name
+ * @func:	our callback
+ * @diverts:	whether that may send calls elsewhere, else it changes arguments
+ * @on:		registered with the tracer; under hook_mutex
+ * @tried:	the callback has seen a call of ours
+ * @function:	address of the function
+ * @site:	address of the instruction in it that calls the tracer
+ * @fired:	calls for tasks that may be ours, since it was installed
+ * @ops:	what the tracer knows of it
+ */
 struct rpal_hook {
 	const char *name;
 	ftrace_func_t func;
 	bool diverts;
 	bool on;
+	bool tried;
+	unsigned long function;
+	unsigned long site;
+	unsigned long __percpu *fired;
 	struct ftrace_ops ops;
 };
 
@@ -52,38 +80,227 @@ static struct rpal_hook hooks[] = {
 static DEFINE_MUTEX(hook_mutex);
 static atomic_t hook_users = ATOMIC_INIT(0);
 static bool installed;			/* under hook_mutex */
+static bool tried;			/* all of them once; under hook_mutex */
+static const char *failed;		/* at the last attempt; under hook_mutex */
+
+/* For tests: one that is not there, or does nothing. Under hook_mutex. */
+static struct rpal_hook *left_out;
+
+static void deaf(unsigned long ip, unsigned long parent_ip,
+		 struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+}
+
+static void hook_off(struct rpal_hook *hook)
+{
+	if (!hook->on)
+		return;
+	unregister_ftrace_function(&hook->ops);
+	hook->on = false;
+}
+
+static int hook_on(struct rpal_hook *hook)
+{
+	int err;
+
+	/* A call that is to try it would reach the function if it diverts. */
+	if (hook == left_out && hook->diverts)
+		return 0;
+	hook->ops.func = hook == left_out ? deaf : hook->func;
+	err = register_ftrace_function(&hook->ops);
+	hook->on = !err;
+	return err;
+}
 
 static void uninstall(void)
 {
 	int i;
 
-	for (i = ARRAY_SIZE(hooks) - 1; i >= 0; i--) {
-		if (!hooks[i].on)
-			continue;
-		unregister_ftrace_function(&hooks[i].ops);
-		hooks[i].on = false;
-	}
 	installed = false;
+	for (i = ARRAY_SIZE(hooks) - 1; i >= 0; i--)
+		hook_off(&hooks[i]);
 }
 
-static int install(void)
+/* ------------------------------------------------------------ are they there */
+
+/*
+ * Does the tracer have the hook, and does the function call the tracer? While the
+ * tracer changes that call there is a breakpoint in its place.
+ */
+static bool in_place(const struct rpal_hook *hook)
 {
+	u8 opcode = 0;
+
+	if (!(READ_ONCE(hook->ops.flags) & FTRACE_OPS_FL_ENABLED))
+		return false;
+	copy_from_kernel_nofault(&opcode, (void *)hook->site, sizeof(opcode));
+	return opcode == CALL_INSN_OPCODE || opcode == INT3_INSN_OPCODE;
+}
+
+static const struct rpal_hook *find_missing(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (!in_place(&hooks[i]))
+			return &hooks[i];
+	}
+	return NULL;
+}
+
+/**
+ * rpal_hook_tried() - a call has come that was made to try a hook
+ * @ops:	of the hook
+ * @fregs:	registers at the call
+ *
+ * Context: a callback.
+ */
+void rpal_hook_tried(struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	struct rpal_hook *hook = container_of(ops, struct rpal_hook, ops);
+
+	WRITE_ONCE(hook->tried, true);
+	if (hook->diverts)
+		rpal_fregs(fregs)->ip = (unsigned long)rpal_probe_skip;
+}
+
+/**
+ * rpal_hook_fired() - count a call for a task that may be ours
+ * @ops:	of the hook
+ *
+ * Context: a callback.
+ */
+void rpal_hook_fired(struct ftrace_ops *ops)
+{
+	this_cpu_inc(*container_of(ops, struct rpal_hook, ops)->fired);
+}
+
+static bool fires(struct rpal_hook *hook)
+{
+	/* A function that is not hooked would do what it is there for. */
+	if (!in_place(hook))
+		return false;
+	WRITE_ONCE(hook->tried, false);
+	return rpal_probe(hook->function) == SKIPPED && READ_ONCE(hook->tried);
+}
+
+/* Of those that divert, or of the others, one that does not fire. */
+static const struct rpal_hook *find_silent(bool diverts)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (hooks[i].diverts == diverts && !fires(&hooks[i]))
+			return &hooks[i];
+	}
+	return NULL;
+}
+
+/* Calls of ours, sent away from functions whose hooks must not do that. */
+static void skip(unsigned long ip, unsigned long parent_ip,
+		 struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	if (parent_ip == (unsigned long)rpal_probe_return)
+		rpal_fregs(fregs)->ip = (unsigned long)rpal_probe_skip;
+}
+
+static struct ftrace_ops skip_ops = {
+	.func = skip,
+	.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_IPMODIFY,
+};
+
+/*
+ * A live patch of a function whose arguments we change does no harm, but then the
+ * call cannot be sent away.
+ */
+static const struct rpal_hook *try_arguments(void)
+{
+	const struct rpal_hook *silent;
+	int err = register_ftrace_function(&skip_ops);
+
+	if (err == -EBUSY) {
+		pr_info("a function is held by a live patch or another module: not all hooks are tried\n");
+		return NULL;
+	}
+	if (err)
+		return ERR_PTR(err);
+	silent = find_silent(false);
+	err = unregister_ftrace_function(&skip_ops);
+	return err ? ERR_PTR(err) : silent;
+}
+
+static int try_all(void)
+{
+	const struct rpal_hook *silent = find_silent(true);
+
+	if (!silent)
+		silent = try_arguments();
+	if (IS_ERR(silent))
+		return PTR_ERR(silent);
+	if (silent) {
+		failed = silent->name;
+		pr_err("the hook on %s does not fire\n", failed);
+		return -ENODEV;
+	}
+	tried = true;
+	return 0;
+}
+
+/* ----------------------------------------------------------------- installing */
+
+static int register_all(void)
+{
+	const struct rpal_hook *missing;
 	unsigned int i;
 	int err;
 
 	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		err = register_ftrace_function(&hooks[i].ops);
+		err = hook_on(&hooks[i]);
 		if (err) {
+			/* If the tracer is off that is no fault of the hook. */
+			if (READ_ONCE(*rpal_k_ftrace_enabled))
+				failed = hooks[i].name;
 			pr_err("cannot hook %s (%d)%s\n", hooks[i].name, err,
 			       err == -EBUSY ?
-			       ": a live patch holds it, or kernel.ftrace_enabled is 0" : "");
-			uninstall();
+			       ": is it held by a live patch, or kernel.ftrace_enabled 0?" : "");
 			return err;
 		}
-		hooks[i].on = true;
 	}
-	installed = true;
+	missing = find_missing();
+	if (missing) {
+		failed = missing->name;
+		pr_err("there is no hook on %s, although the tracer took it\n",
+		       failed);
+		return -ENODEV;
+	}
 	return 0;
+}
+
+static void forget_counts(void)
+{
+	unsigned int i;
+	int cpu;
+
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		for_each_possible_cpu(cpu)
+			per_cpu(*hooks[i].fired, cpu) = 0;
+	}
+}
+
+static int install(void)
+{
+	int err;
+
+	failed = NULL;
+	forget_counts();
+	err = register_all();
+	if (!err && !tried)
+		err = try_all();
+	if (err)
+		uninstall();
+	else
+		installed = true;
+	return err;
 }
 
 static void remove_work(struct work_struct *work)
@@ -102,25 +319,54 @@ static void schedule_removal(void)
 			 msecs_to_jiffies(READ_ONCE(rpal_hook_linger_ms)));
 }
 
+/* With users there are hooks; but are all of them still there? */
+static int check_again(void)
+{
+	const struct rpal_hook *missing = find_missing();
+
+	if (!missing)
+		return 0;
+	pr_err_ratelimited("the hook on %s has gone: nothing is placed until all who use it have ended\n",
+			   missing->name);
+	return -ENODEV;
+}
+
 /**
  * rpal_hook_get() - have the hooks installed
  *
  * Context: may sleep; takes hook_mutex and, inside ftrace, text_mutex.
- * Return: 0, or the negative errno with which the tracer refused a hook.
+ * Return: 0; -EBUSY (something else holds a function, or the tracer is off), -ENODEV
+ * (a hook does not fire, or is gone), or with what else the tracer refused one.
  */
 int rpal_hook_get(void)
 {
 	int err = 0;
 
-	if (atomic_inc_not_zero(&hook_users))
-		return 0;
+	if (atomic_inc_not_zero(&hook_users)) {
+		err = check_again();
+		if (err)
+			rpal_hook_put();
+		return err;
+	}
 	mutex_lock(&hook_mutex);
+	if (installed && !atomic_read(&hook_users) && find_missing())
+		uninstall();
 	if (!installed)
 		err = install();
 	if (!err)
 		atomic_inc(&hook_users);
 	mutex_unlock(&hook_mutex);
 	return err;
+}
+
+/**
+ * rpal_hook_hold() - one user more, for one who is a user already
+ *
+ * Context: any.
+ */
+void rpal_hook_hold(void)
+{
+	atomic_inc(&hook_users);
 }
 
 /**
@@ -164,13 +410,18 @@ static int prepare(struct rpal_hook *hook)
 
 	if (!addr)
 		return -ENOENT;
-	hook->ops.func = hook->func;
+	hook->fired = alloc_percpu(unsigned long);
+	if (!hook->fired)
+		return -ENOMEM;
+	hook->function = addr;
+	hook->site = rpal_k_ftrace_location(addr);
 	hook->ops.flags = FTRACE_OPS_FL_PERMANENT;
 	if (hook->diverts)
 		hook->ops.flags |= FTRACE_OPS_FL_IPMODIFY;
-	err = ftrace_set_filter_ip(&hook->ops, addr, 0, 0);
-	if (err == -EINVAL)
-		err = ftrace_set_filter_ip(&hook->ops, addr + ENDBR_SIZE, 0, 0);
+	err = hook->site ? ftrace_set_filter_ip(&hook->ops, hook->site, 0, 0) :
+			   -EINVAL;
+	if (!err && !hook->diverts)
+		err = ftrace_set_filter_ip(&skip_ops, hook->site, 0, 0);
 	if (err)
 		pr_err("%s cannot be traced on this kernel (%d)\n", hook->name,
 		       err);
@@ -211,6 +462,132 @@ void rpal_hook_exit(void)
 	if (installed)
 		uninstall();
 	mutex_unlock(&hook_mutex);
-	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
 		ftrace_free_filter(&hooks[i].ops);
+		free_percpu(hooks[i].fired);
+	}
+	ftrace_free_filter(&skip_ops);
+}
+
+/**
+ * rpal_hook_try() - see that all hooks can be installed and fire
+ *
+ * They stay for a while, as after any use.
+ *
+ * Context: module load. May sleep.
+ * Return: 0, or a negative errno after naming the hook.
+ */
+int rpal_hook_try(void)
+{
+	int err = rpal_hook_get();
+
+	if (!err)
+		rpal_hook_put();
+	return err;
+}
+
+/* -------------------------------------------------------------------- health */
+
+/* What is wrong, NULL if nothing is. Under hook_mutex. */
+static const char *find_fault(bool may_call)
+{
+	const struct rpal_hook *hook;
+
+	if (!installed)
+		return READ_ONCE(*rpal_k_ftrace_enabled) ? failed :
+		       "kernel.ftrace_enabled is 0";
+	hook = find_missing();
+	if (!hook && may_call)
+		hook = find_silent(true);
+	return hook ? hook->name : NULL;
+}
+
+/**
+ * rpal_hook_healthy() - is there nothing that keeps the hooks from working
+ *
+ * Context: process context.
+ * Return: what is known without installing any.
+ */
+bool rpal_hook_healthy(void)
+{
+	bool healthy;
+
+	/* They are just being installed or removed, which says what it finds. */
+	if (!mutex_trylock(&hook_mutex))
+		return true;
+	healthy = !find_fault(false);
+	mutex_unlock(&hook_mutex);
+	return healthy;
+}
+
+static unsigned long times_fired(const struct rpal_hook *hook)
+{
+	unsigned long sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu(*hook->fired, cpu));
+	return sum;
+}
+
+static const char *state_of(const struct rpal_hook *hook)
+{
+	if (!installed)
+		return "no";
+	return in_place(hook) ? "yes" : "GONE";
+}
+
+/**
+ * rpal_hook_show() - write what is known of all hooks
+ * @seq:	where to
+ *
+ * Context: process context; takes hook_mutex.
+ */
+void rpal_hook_show(struct seq_file *seq)
+{
+	const char *fault;
+	unsigned int i;
+
+	mutex_lock(&hook_mutex);
+	seq_puts(seq, "hook kind installed fired\n");
+	for (i = 0; i < ARRAY_SIZE(hooks); i++)
+		seq_printf(seq, "%s %s %s %lu\n", hooks[i].name,
+			   hooks[i].diverts ? "diverts" : "arguments",
+			   state_of(&hooks[i]), times_fired(&hooks[i]));
+	fault = find_fault(true);
+	if (fault)
+		seq_printf(seq, "broken: %s\n", fault);
+	else
+		seq_puts(seq, tried || installed ? "ok\n" :
+						   "ok, but not tried yet\n");
+	mutex_unlock(&hook_mutex);
+}
+
+/**
+ * rpal_hook_leave_out() - for tests: do without a hook, but behave as if it were there
+ * @name:	of the function; if it is none that is hooked, all hooks are there again
+ *
+ * One that changes arguments is installed the next time, but does nothing; any other
+ * is not installed. They are tried again then. What is installed is taken away now.
+ *
+ * Context: process context; takes hook_mutex.
+ */
+void rpal_hook_leave_out(const char *name)
+{
+	struct rpal_hook *was, *hook = NULL;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (!strcmp(hooks[i].name, name))
+			hook = &hooks[i];
+	}
+	mutex_lock(&hook_mutex);
+	was = left_out;
+	left_out = hook;
+	tried = false;
+	if (installed && was && !was->on)
+		hook_on(was);
+	if (installed && hook)
+		hook_off(hook);
+	mutex_unlock(&hook_mutex);
 }

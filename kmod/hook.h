@@ -21,6 +21,29 @@
 	void name(unsigned long ip, unsigned long parent_ip,		\
 		  struct ftrace_ops *ops, struct ftrace_regs *fregs)
 
+/* thunk.S: calls of ours by which hooks are tried come from this address. */
+unsigned long rpal_probe(unsigned long function);
+extern const char rpal_probe_return[];
+void rpal_probe_skip(void);
+
+/* hook.c */
+void rpal_hook_tried(struct ftrace_ops *ops, struct ftrace_regs *fregs);
+void rpal_hook_fired(struct ftrace_ops *ops);
+
+/*
+ * Each callback asks this first: a call that is made to try the hook has no arguments
+ * that mean anything.
+ */
+static inline bool rpal_only_tried(unsigned long parent_ip,
+				   struct ftrace_ops *ops,
+				   struct ftrace_regs *fregs)
+{
+	if (likely(parent_ip != (unsigned long)rpal_probe_return))
+		return false;
+	rpal_hook_tried(ops, fregs);
+	return true;
+}
+
 /* Divert the call, unless it is the replacement's own call of the original. */
 static inline void rpal_divert(struct ftrace_regs *fregs,
 			       unsigned long parent_ip, void *replacement)

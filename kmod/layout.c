@@ -19,6 +19,7 @@
 
 #include "hook.h"
 #include "rpal.h"
+#include "sym.h"
 
 #define GIB			((unsigned long)SZ_1G)
 #define HEAP_START		GIB
@@ -76,8 +77,11 @@ RPAL_CALLBACK(rpal_on_setup_arg_pages)
 	struct linux_binprm *bprm;
 	unsigned long top, gap, random;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || space->laid_out)
 		return;
+	rpal_hook_fired(ops);
 	bprm = (struct linux_binprm *)regs->di;
 	top = space->end - STACK_TOP_GAP -
 	      random_pages(space->rnd_stack, STACK_RANDOM_BITS);
@@ -93,6 +97,117 @@ RPAL_CALLBACK(rpal_on_setup_arg_pages)
 	take_key(space, mm);
 	strscpy(space->comm, current->comm, sizeof(space->comm));
 	space->tgid = get_pid(task_tgid(current));
+	space->laid_out = true;
+}
+
+/* ---------------------------------------------------- adoption, see space.c */
+
+static bool has_key(struct rpal_space *space, struct vm_area_struct *vma)
+{
+	return !space->pkey || vma_pkey(vma) == space->pkey;
+}
+
+/* The next mapping in the slot that does not carry the key; false: there is none. */
+static bool find_keyless(struct rpal_space *space, unsigned long *start,
+			 size_t *len, unsigned long *prot)
+{
+	VMA_ITERATOR(vmi, space->mm, *start);
+	struct vm_area_struct *vma;
+	bool found = false;
+
+	mmap_read_lock(space->mm);
+	for_each_vma(vmi, vma) {
+		if (vma->vm_start >= space->end)
+			break;
+		if (has_key(space, vma) || vma->vm_start < *start)
+			continue;
+		*start = vma->vm_start;
+		*len = vma->vm_end - vma->vm_start;
+		*prot = vma->vm_flags & (VM_READ | VM_WRITE | VM_EXEC);
+		found = true;
+		break;
+	}
+	mmap_read_unlock(space->mm);
+	return found;
+}
+
+/**
+ * rpal_layout_keys() - give everything in a slot the key
+ * @space:	with slot and key, on the current task's mm, in no table yet
+ *
+ * The process has no other threads, which could change what is looked at. Another
+ * process that shares the mm may map something without.
+ *
+ * Context: may sleep; takes mmap_lock.
+ * Return: 0, or what mprotect() says.
+ */
+int rpal_layout_keys(struct rpal_space *space)
+{
+	unsigned long start = space->base, prot;
+	size_t len;
+	int err = 0;
+
+	BUILD_BUG_ON(VM_READ != PROT_READ || VM_WRITE != PROT_WRITE ||
+		     VM_EXEC != PROT_EXEC);
+	while (!err && find_keyless(space, &start, &len, &prot)) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		hold_all_keys(space->mm);	/* or the key would be refused */
+		err = rpal_k_do_mprotect_pkey(start, len, prot, space->pkey);
+		start += len;
+		cond_resched();
+	}
+	return err;
+}
+
+/**
+ * rpal_layout_fits() - is everything as if it had been mapped in a placed process
+ * @space:	with slot and key, on the current task's mm
+ *
+ * Context: mmap_lock held for writing.
+ * Return: 0; -ERANGE if something is outside of the slot; -EAGAIN if something does
+ * not carry the key.
+ */
+int rpal_layout_fits(struct rpal_space *space)
+{
+	VMA_ITERATOR(vmi, space->mm, 0);
+	struct vm_area_struct *vma;
+
+	space->private_low = false;
+	for_each_vma(vmi, vma) {
+		if (vma->vm_end <= LOW_END) {
+			space->private_low = true;
+			continue;
+		}
+		if (!rpal_in_slot(space, vma->vm_start,
+				  vma->vm_end - vma->vm_start))
+			return -ERANGE;
+		if (!has_key(space, vma))
+			return -EAGAIN;
+	}
+	return rpal_link_none(space) ? 0 : -ERANGE;
+}
+
+/**
+ * rpal_layout_begin() - from now on keep mappings in the slot and under the key
+ * @space:	into which everything fits
+ *
+ * Context: mmap_lock held for writing since it was found to fit.
+ */
+void rpal_layout_begin(struct rpal_space *space)
+{
+	VMA_ITERATOR(vmi, space->mm, 0);
+	struct mm_struct *mm = space->mm;
+	struct vm_area_struct *vma;
+
+	/* One that grows could grow out of the slot. */
+	for_each_vma(vmi, vma) {
+		if ((vma->vm_flags & VM_GROWSDOWN) &&
+		    (mm->start_stack < vma->vm_start ||
+		     mm->start_stack >= vma->vm_end))
+			vm_flags_clear(vma, VM_GROWSDOWN);
+	}
+	take_key(space, mm);
 	space->laid_out = true;
 }
 
@@ -115,8 +230,11 @@ RPAL_CALLBACK(rpal_on_get_unmapped_area)
 	struct pt_regs *regs = rpal_fregs(fregs);
 	unsigned long addr, len, flags;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || rpal_debug_no_clamp)
 		return;
+	rpal_hook_fired(ops);
 	addr = regs->si;
 	len = regs->dx;
 	flags = regs->r8;
@@ -146,8 +264,11 @@ RPAL_CALLBACK(rpal_on_vm_unmapped_area)
 	struct rpal_space *space = laid_out_space();
 	struct vm_unmapped_area_info *info;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || rpal_debug_no_clamp)
 		return;
+	rpal_hook_fired(ops);
 	info = (struct vm_unmapped_area_info *)rpal_fregs(fregs)->di;
 	if (info->high_limit <= LOW_END)
 		return;				/* MAP_32BIT */
@@ -163,8 +284,11 @@ RPAL_CALLBACK(rpal_on_mmap_region)
 	struct rpal_space *space = laid_out_space();
 	struct pt_regs *regs = rpal_fregs(fregs);
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space)
 		return;
+	rpal_hook_fired(ops);
 	if (space->pkey && !rpal_debug_no_pkey) {
 		regs->cx &= ~((unsigned long)ARCH_VM_PKEY_FLAGS);
 		regs->cx |= (unsigned long)space->pkey << VM_PKEY_SHIFT;
@@ -180,8 +304,11 @@ RPAL_CALLBACK(rpal_on_do_mprotect_pkey)
 	struct pt_regs *regs = rpal_fregs(fregs);
 	int pkey;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!space || !space->pkey || rpal_debug_no_pkey)
 		return;
+	rpal_hook_fired(ops);
 	hold_all_keys(current->mm);	/* the program may have freed some */
 	pkey = (int)regs->cx;
 	if (pkey == -1 || pkey == 0)
@@ -197,7 +324,12 @@ RPAL_CALLBACK(rpal_on_finalize_exec)
 	struct mm_struct *mm = current->mm;
 	unsigned long random;
 
-	if (!space || rpal_in_slot(space, mm->brk, 1))
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
+	if (!space)
+		return;
+	rpal_hook_fired(ops);
+	if (rpal_in_slot(space, mm->brk, 1))
 		return;
 	random = current->flags & PF_RANDOMIZE ?
 		 mm->brk % HEAP_SPAN & PAGE_MASK : 0;

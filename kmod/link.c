@@ -93,6 +93,27 @@ bool rpal_link_sync(struct rpal_space *peer, struct rpal_space *owner)
 }
 
 /**
+ * rpal_link_none() - are there no page tables where those of peers would be
+ * @space:	without links; its mm's mmap_lock is held for writing
+ *
+ * Context: process context.
+ */
+bool rpal_link_none(struct rpal_space *space)
+{
+	unsigned int slot;
+	p4d_t *entry;
+
+	for (slot = 1; slot < RPAL_NR_SLOTS; slot++) {
+		if (slot == space->slot)
+			continue;
+		entry = entry_of(space->mm, (unsigned long)slot << RPAL_SLOT_SHIFT);
+		if (entry && !p4d_none(READ_ONCE(*entry)))
+			return false;
+	}
+	return true;
+}
+
+/**
  * rpal_link() - let two spaces reach each other's memory
  * @a:		one
  * @b:		the other

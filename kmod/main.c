@@ -3,7 +3,7 @@
  * RPAL: one process calls into another as if it were a function.
  *
  * Loading is all or nothing: everything that could be missing on a kernel is
- * looked for first.
+ * looked for first, and each hook must be seen to fire.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -30,6 +30,11 @@ static int __init rpal_init(void)
 	err = rpal_hook_init();
 	if (err)
 		return err;
+	/* Who has switched it off does not want hooks; then they are tried later. */
+	if (rpal_enable)
+		err = rpal_hook_try();
+	if (err)
+		goto hook;
 	err = rpal_thread_module_init();
 	if (err)
 		goto hook;
@@ -54,6 +59,7 @@ static void __exit rpal_exit(void)
 	rpal_stat_exit();
 	rpal_device_exit();
 	rpal_hook_exit();
+	rpal_space_module_exit();
 	/* Notifiers and spaces are freed by callbacks of this module. */
 	mmu_notifier_synchronize();
 	rpal_thread_module_exit();

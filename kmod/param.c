@@ -3,6 +3,7 @@
  * Module parameters.
  */
 #include <linux/moduleparam.h>
+#include <linux/string.h>
 
 #include "rpal.h"
 
@@ -79,6 +80,22 @@ RPAL_LIMIT_PARAM(links, RPAL_LIMIT_LINKS,
  * The rest exists for tests: each takes one protection away, which makes the
  * machine unsafe. Setting one taints the kernel.
  */
+static int leave_out(const char *value, const struct kernel_param *param)
+{
+	char name[64];
+
+	if (strscpy(name, value, sizeof(name)) < 0)
+		return -EINVAL;
+	rpal_hook_leave_out(strim(name));
+	return 0;
+}
+
+static const struct kernel_param_ops leave_out_ops = { .set = leave_out };
+
+module_param_cb_unsafe(debug_break_hook, &leave_out_ops, NULL, 0200);
+MODULE_PARM_DESC(debug_break_hook,
+		 "UNSAFE, for tests: the hook on this function is left out");
+
 #define RPAL_DEBUG_PARAM(name, what)					\
 	bool rpal_debug_##name;						\
 	module_param_named_unsafe(debug_##name, rpal_debug_##name,	\

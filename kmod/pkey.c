@@ -5,12 +5,14 @@
  * The kernel starts every program and every signal handler with all keys but
  * key 0 closed, while all memory of a placed process carries another: so the
  * own key is opened wherever that happens. A forked child is no service, but
- * its memory still carries the key: it is remembered as an heir.
+ * its memory still carries the key: it is remembered as an heir, and as one that
+ * may take over the slot (see rpal_space_adopt()).
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/hashtable.h>
 #include <linux/module.h>
+#include <linux/pid.h>
 #include <linux/pkeys.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -79,13 +81,33 @@ int rpal_pkey_choose(const char *group)
 	return best;
 }
 
+/**
+ * rpal_pkey_taken() - has a member of a group a key
+ * @group:	the group, empty if none
+ * @pkey:	the key
+ *
+ * Context: rpal_lock held.
+ */
+bool rpal_pkey_taken(const char *group, unsigned int pkey)
+{
+	unsigned int slot;
+
+	for (slot = 1; group[0] && pkey && slot < RPAL_NR_SLOTS; slot++) {
+		struct rpal_space *space = rpal_slots[slot];
+
+		if (space && space->pkey == pkey && !strcmp(space->group, group))
+			return true;
+	}
+	return false;
+}
+
 /* ------------------------------------------------------------------ heirs */
 
 struct heir {
 	struct hlist_node node;
 	struct rcu_head rcu;
 	struct mm_struct *mm;
-	unsigned int pkey;
+	struct rpal_heritage of;
 };
 
 static DEFINE_RAW_SPINLOCK(heir_lock);
@@ -117,9 +139,63 @@ static unsigned int pkey_of_current(void)
 		return space->laid_out ? space->pkey : 0;
 	rcu_read_lock();
 	heir = heir_of(current->mm);
-	pkey = heir ? heir->pkey : 0;
+	pkey = heir ? heir->of.pkey : 0;
 	rcu_read_unlock();
 	return pkey;
+}
+
+/**
+ * rpal_heritage() - what the current process has of a placed one
+ * @heritage:	what is copied there; tgid is good as long as the process
+ *
+ * Context: task context.
+ * Return: true if it was forked from a placed one, or from a child of it.
+ */
+bool rpal_heritage(struct rpal_heritage *heritage)
+{
+	struct heir *heir;
+
+	rcu_read_lock();
+	heir = heir_of(current->mm);
+	if (heir)
+		*heritage = heir->of;
+	rcu_read_unlock();
+	return heir;
+}
+
+/* What a child of the current process is going to have. */
+static bool heritage_of_child(struct rpal_heritage *heritage)
+{
+	struct rpal_space *space = rpal_space_current();
+
+	if (!space)
+		return rpal_heritage(heritage);
+	if (!space->laid_out)
+		return false;
+	heritage->origin = space->number;
+	heritage->slot = space->slot;
+	heritage->pkey = space->pkey;
+	memcpy(heritage->group, space->group, sizeof(heritage->group));
+	return true;
+}
+
+/**
+ * rpal_heirs_slots() - slots that heirs might want
+ * @slots:	bitmap in which their bits are set
+ *
+ * Context: any.
+ */
+void rpal_heirs_slots(unsigned long *slots)
+{
+	struct heir *heir;
+	unsigned int bucket;
+
+	if (!rpal_heirs())
+		return;
+	rcu_read_lock();
+	hash_for_each_rcu(heirs, bucket, heir, node)
+		__set_bit(heir->of.slot, slots);
+	rcu_read_unlock();
 }
 
 /**
@@ -148,34 +224,33 @@ int rpal_heirs(void)
 	return atomic_read(&nr_heirs);
 }
 
-static int heir_add(struct mm_struct *mm, unsigned int pkey)
+static int heir_add(struct task_struct *child, const struct rpal_heritage *of)
 {
 	struct heir *heir = kmalloc(sizeof(*heir), GFP_KERNEL_ACCOUNT);
-	int err;
 
 	if (!heir)
 		return -ENOMEM;
-	err = rpal_hook_get();			/* its parent has them already */
-	if (err) {
-		kfree(heir);
-		return err;
-	}
+	rpal_hook_hold();			/* its parent has them already */
 	__module_get(THIS_MODULE);
-	heir->mm = mm;
-	heir->pkey = pkey;
+	heir->mm = child->mm;
+	heir->of = *of;
+	heir->of.tgid = get_pid(task_tgid(child));
 	raw_spin_lock(&heir_lock);
-	hash_add_rcu(heirs, &heir->node, (unsigned long)mm);
+	hash_add_rcu(heirs, &heir->node, (unsigned long)heir->mm);
 	atomic_inc(&nr_heirs);
 	raw_spin_unlock(&heir_lock);
 	rpal_count(RPAL_STAT_HEIRS);
 	return 0;
 }
 
-/* In place of wake_up_new_task(), for a child with a copy of keyed memory. */
+/* In place of wake_up_new_task(), for a child with a copy of placed memory. */
 static void wake_up_heir(struct task_struct *child)
 {
+	struct rpal_heritage of;
+
 	/* It is too late for the fork to fail. */
-	if (!rpal_debug_no_heir && heir_add(child->mm, pkey_of_current()))
+	if (!rpal_debug_no_heir && heritage_of_child(&of) &&
+	    heir_add(child, &of))
 		pr_warn_ratelimited("a child of %s cannot have signal handlers\n",
 				    current->comm);
 	rpal_k_wake_up_new_task(child);
@@ -186,17 +261,29 @@ static void wake_up_heir(struct task_struct *child)
 RPAL_CALLBACK(rpal_on_wake_up_new_task)
 {
 	struct task_struct *child = (struct task_struct *)rpal_fregs(fregs)->di;
-	unsigned int pkey;
+	struct rpal_heritage of;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!child->mm || (!rpal_maybe_ours() && !rpal_heirs()))
 		return;
-	pkey = pkey_of_current();
-	if (!pkey)
+	if (!heritage_of_child(&of))
 		return;
+	rpal_hook_fired(ops);
 	/* A peer's memory that its maker had open is not open to the child. */
-	child->thread.pkru = rpal_pkru_for(pkey);
+	if (of.pkey)
+		child->thread.pkru = rpal_pkru_for(of.pkey);
 	if (child->mm != current->mm)
 		rpal_divert(fregs, parent_ip, wake_up_heir);
+}
+
+/* Not from within a callback: what frees may take locks that sleep. */
+static void heir_free(struct rcu_head *rcu)
+{
+	struct heir *heir = container_of(rcu, struct heir, rcu);
+
+	put_pid(heir->of.tgid);
+	kfree(heir);
 }
 
 /* exit_mmap(mm): the last user is gone */
@@ -205,6 +292,8 @@ RPAL_CALLBACK(rpal_on_exit_mmap)
 	struct mm_struct *mm = (struct mm_struct *)rpal_fregs(fregs)->di;
 	struct heir *heir;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (!rpal_heirs())
 		return;
 	rcu_read_lock();
@@ -213,11 +302,12 @@ RPAL_CALLBACK(rpal_on_exit_mmap)
 	/* Only this call removes it, and a mm is torn down once. */
 	if (!heir)
 		return;
+	rpal_hook_fired(ops);
 	raw_spin_lock(&heir_lock);
 	hash_del_rcu(&heir->node);
 	atomic_dec(&nr_heirs);
 	raw_spin_unlock(&heir_lock);
-	kfree_rcu(heir, rcu);
+	call_rcu(&heir->rcu, heir_free);
 	rpal_hook_put();
 	module_put(THIS_MODULE);
 }
@@ -227,11 +317,15 @@ RPAL_CALLBACK(rpal_on_signal_setup_done)
 {
 	unsigned int pkey;
 
+	if (rpal_only_tried(parent_ip, ops, fregs))
+		return;
 	if (rpal_fregs(fregs)->di || rpal_debug_no_pkey_signal)
 		return;
 	if (!rpal_maybe_ours() && !rpal_heirs())
 		return;
 	pkey = pkey_of_current();
-	if (pkey)
-		write_pkru(rpal_pkru_for(pkey));
+	if (!pkey)
+		return;
+	rpal_hook_fired(ops);
+	write_pkru(rpal_pkru_for(pkey));
 }

@@ -40,6 +40,8 @@
 
 #include "compat/compat.h"
 
+struct seq_file;
+
 #define RPAL_NR_SLOTS	(RPAL_MAX_SLOT + 1)
 /* Blocks of one service. */
 #define RPAL_NR_INDEX	(RPAL_MAX_RECEIVERS + RPAL_MAX_SENDERS)
@@ -83,6 +85,7 @@ enum rpal_stat {
 	RPAL_STAT_PLACED,
 	RPAL_STAT_REFUSED,
 	RPAL_STAT_HEIRS,
+	RPAL_STAT_ADOPTED,
 	RPAL_STAT_LINKS,
 	RPAL_STAT_UNLINKS,
 	RPAL_STAT_FAULTS,
@@ -166,8 +169,10 @@ struct rpal_ask {
  * @node:	in the table of spaces by mm, while the mm is alive
  * @ref:	references: the notifier, the file, registered threads
  * @rcu:	for freeing
+ * @released: among those whose notifier is to be given back
  * @mm:		the mm; its struct is kept as long as this one
  * @slot:	number of its slot
+ * @number:	that no other space has or had
  * @pkey:	protection key of its memory, 0 without keys
  * @base:	first address of the slot
  * @end:	first address after the slot
@@ -203,8 +208,10 @@ struct rpal_space {
 	struct hlist_node node;
 	struct kref ref;
 	struct rcu_head rcu;
+	struct llist_node released;
 	struct mm_struct *mm;
 	unsigned int slot;
+	u64 number;
 	unsigned int pkey;
 	unsigned long base;
 	unsigned long end;
@@ -245,6 +252,8 @@ extern spinlock_t rpal_lock;
 extern struct rpal_space *rpal_slots[RPAL_NR_SLOTS];
 
 int rpal_space_create(struct mm_struct *mm, const char *group);
+int rpal_space_adopt(void);
+void rpal_space_module_exit(void);
 void rpal_space_get(struct rpal_space *space);
 void rpal_space_put(struct rpal_space *space);
 struct rpal_space *rpal_space_of(struct mm_struct *mm);
@@ -286,11 +295,18 @@ static inline bool rpal_in_slot(const struct rpal_space *space,
 	       len <= space->end - addr;
 }
 
+/* ------------------------------------------------------------- layout.c */
+
+int rpal_layout_keys(struct rpal_space *space);
+int rpal_layout_fits(struct rpal_space *space);
+void rpal_layout_begin(struct rpal_space *space);
+
 /* --------------------------------------------------------------- link.c */
 
 void rpal_link(struct rpal_space *a, struct rpal_space *b);
 void rpal_unlink(struct rpal_space *a, struct rpal_space *b);
 bool rpal_link_sync(struct rpal_space *a, struct rpal_space *b);
+bool rpal_link_none(struct rpal_space *space);
 void rpal_link_invalidate(struct rpal_space *space, unsigned long start,
 			  unsigned long end);
 
@@ -430,7 +446,27 @@ int rpal_area_mmap(struct rpal_file *file, struct vm_area_struct *vma);
 bool rpal_pkeys_present(void);
 u32 rpal_pkru_for(unsigned int pkey);
 int rpal_pkey_choose(const char *group);
+bool rpal_pkey_taken(const char *group, unsigned int pkey);
+
+/**
+ * struct rpal_heritage - what a forked child has of its parent
+ * @tgid:	the process that was forked
+ * @origin:	number of the space of whose memory it has a copy
+ * @slot:	slot of that space
+ * @pkey:	protection key that the memory carries, 0 without keys
+ * @group:	group of that space
+ */
+struct rpal_heritage {
+	struct pid *tgid;
+	u64 origin;
+	unsigned int slot;
+	unsigned int pkey;
+	char group[RPAL_GROUP_LEN];
+};
+
 bool rpal_is_heir(struct mm_struct *mm);
+bool rpal_heritage(struct rpal_heritage *heritage);
+void rpal_heirs_slots(unsigned long *slots);
 int rpal_heirs(void);
 
 /* ---------------------------------------------------------------- sym.c */
@@ -441,9 +477,14 @@ int rpal_sym_init(void);
 
 int rpal_hook_init(void);
 void rpal_hook_exit(void);
+int rpal_hook_try(void);
 int rpal_hook_get(void);
+void rpal_hook_hold(void);
 void rpal_hook_put(void);
 void rpal_hook_reschedule(void);
 int rpal_hook_users(void);
+bool rpal_hook_healthy(void);
+void rpal_hook_show(struct seq_file *seq);
+void rpal_hook_leave_out(const char *name);
 
 #endif /* RPAL_H */

@@ -17,6 +17,7 @@ static const char * const stat_names[RPAL_NR_STATS] = {
 	[RPAL_STAT_PLACED]		= "placed",
 	[RPAL_STAT_REFUSED]		= "placements_refused",
 	[RPAL_STAT_HEIRS]		= "heirs",
+	[RPAL_STAT_ADOPTED]		= "heirs_adopted",
 	[RPAL_STAT_LINKS]		= "links",
 	[RPAL_STAT_UNLINKS]		= "unlinks",
 	[RPAL_STAT_FAULTS]		= "peer_faults_user",
@@ -138,6 +139,13 @@ static int users_show(struct seq_file *seq, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(users);
 
+static int health_show(struct seq_file *seq, void *unused)
+{
+	rpal_hook_show(seq);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(health);
+
 /**
  * rpal_stat_init() - make the debugfs files
  *
@@ -149,6 +157,7 @@ void rpal_stat_init(void)
 	debugfs_create_file("stats", 0400, dir, NULL, &stats_fops);
 	debugfs_create_file("services", 0400, dir, NULL, &services_fops);
 	debugfs_create_file("users", 0400, dir, NULL, &users_fops);
+	debugfs_create_file("health", 0400, dir, NULL, &health_fops);
 }
 
 /**

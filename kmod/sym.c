@@ -10,6 +10,7 @@
 #include "sym.h"
 
 u32 *rpal_k_init_pkru_value;
+int *rpal_k_ftrace_enabled;
 
 #define SYM(name)	{ #name, &rpal_addr_##name }
 
@@ -18,6 +19,7 @@ static const struct {
 	unsigned long *addr;
 } symbols[] = {
 	SYM(flush_tlb_mm_range),
+	SYM(ftrace_location),
 	SYM(lock_mm_and_find_vma),
 	SYM(bad_area_nosemaphore),
 	SYM(__bad_area_nosemaphore),
@@ -25,6 +27,7 @@ static const struct {
 	SYM(force_sig_info_to_task),
 	SYM(do_exit),
 	SYM(wake_up_new_task),
+	SYM(do_mprotect_pkey),
 	SYM(ptrace_may_access),
 	SYM(task_call_func),
 	SYM(task_sched_runtime),
@@ -50,10 +53,17 @@ unsigned long rpal_sym_find(const char *name)
 	return addr;
 }
 
-/* kallsyms_lookup_name() is not exported, but a kprobe may be put on it. */
+/*
+ * kallsyms_lookup_name() is not exported, but a kprobe may be put on it. It need not
+ * be armed, which would go through the function tracer: that loses count of such a
+ * probe if kernel.ftrace_enabled is 0, and stops itself with a warning later.
+ */
 static int find_lookup(void)
 {
-	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
+	struct kprobe probe = {
+		.symbol_name = "kallsyms_lookup_name",
+		.flags = KPROBE_FLAG_DISABLED,
+	};
 	int err = register_kprobe(&probe);
 
 	if (err) {
@@ -85,7 +95,8 @@ int rpal_sym_init(void)
 			err = -ENOENT;
 	}
 	rpal_k_init_pkru_value = (u32 *)rpal_sym_find("init_pkru_value");
-	if (!rpal_k_init_pkru_value)
+	rpal_k_ftrace_enabled = (int *)rpal_sym_find("ftrace_enabled");
+	if (!rpal_k_init_pkru_value || !rpal_k_ftrace_enabled)
 		err = -ENOENT;
 	return err;
 }

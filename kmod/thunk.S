@@ -3,6 +3,8 @@
  * Thunks to kernel functions whose addresses sym.c has found.
  */
 #include <linux/linkage.h>
+#include <linux/objtool.h>
+#include <asm/frame.h>
 #include <asm/nospec-branch.h>
 #include <asm/unwind_hints.h>
 
@@ -27,6 +29,7 @@ SYM_DATA(\addr, .quad 0)
 
 	KTHUNK	kallsyms_lookup_name
 	KTHUNK	flush_tlb_mm_range
+	KTHUNK	ftrace_location
 	KTHUNK	lock_mm_and_find_vma
 	KTHUNK	bad_area_nosemaphore
 	KTHUNK	__bad_area_nosemaphore
@@ -34,10 +37,43 @@ SYM_DATA(\addr, .quad 0)
 	KTHUNK	force_sig_info_to_task
 	KTHUNK	do_exit
 	KTHUNK	wake_up_new_task
+	KTHUNK	do_mprotect_pkey
 	KTHUNK	ptrace_may_access
 	KTHUNK	task_call_func
 	KTHUNK	task_sched_runtime
 	KTHUNK	account_user_time
+
+SYM_FUNC_START_LOCAL(enter_rax)
+	pushq	%rax
+	UNWIND_HINT_FUNC
+	RET
+SYM_FUNC_END(enter_rax)
+
+/*
+ * Call a function with no arguments that mean anything; by the address to which
+ * this call returns hooks know that they are tried.
+ */
+SYM_FUNC_START(rpal_probe)
+	FRAME_BEGIN
+	movq	%rdi, %rax
+	xorl	%edi, %edi
+	xorl	%esi, %esi
+	xorl	%edx, %edx
+	xorl	%ecx, %ecx
+	xorl	%r8d, %r8d
+	xorl	%r9d, %r9d
+	call	enter_rax
+SYM_INNER_LABEL(rpal_probe_return, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
+	FRAME_END
+	RET
+SYM_FUNC_END(rpal_probe)
+
+/* Where such a call goes instead: SKIPPED of hook.c. */
+SYM_FUNC_START(rpal_probe_skip)
+	movabsq	$0x7270616c736b6970, %rax
+	RET
+SYM_FUNC_END(rpal_probe_skip)
 
 /* See RPAL_NEED_PTI_THUNK. */
 #if !defined(CONFIG_PARAVIRT_XXL) && \

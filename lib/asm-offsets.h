@@ -73,6 +73,7 @@
 #define S_DEAD		5
 #define S_MASK		0x7f
 #define S_PENDING	0x80
+#define NO_SERVICE	6	/* ENXIO */
 
 #define W_REPLY		1
 #define IOC_WAIT	0x4018bf22

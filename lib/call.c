@@ -122,7 +122,8 @@ static int serve(struct rpal_thr *thr, int fd, int64_t timeout_ns)
 	__atomic_store_n(&thr->lent, true, __ATOMIC_RELEASE);
 	ret = rpal_state.tramp->serve(thr->block, in);
 	__atomic_store_n(&thr->lent, false, __ATOMIC_RELEASE);
-	if (wait_ended(ret) || !(in->wait.flags & RPAL_WAIT_REPLY))
+	/* -ENXIO: a procedure has forked, and it is the child that returns. */
+	if (wait_ended(ret) || ret == -ENXIO || !(in->wait.flags & RPAL_WAIT_REPLY))
 		return ret;
 	/* The file was closed meanwhile, say. A caller may wait for its answer. */
 	failed = ret;
@@ -203,6 +204,10 @@ EXPORT int rpal_serve(int fd, int timeout_ms)
 		return RPAL_SERVE_TIMEOUT;
 	case -EINTR:
 		return rpal_fail(ret, "a signal handler has run; serve again");
+	case -ENXIO:
+		if (rpal_thr_lost(thr))
+			return rpal_no_service(ret);
+		break;
 	case -EPROTO:
 		return rpal_fail(ret, "a peer has destroyed this thread's state word");
 	}
@@ -635,7 +640,7 @@ EXPORT int rpal_call_cancel(int thread)
 	uint64_t end;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	end = b ? __atomic_load_n(&b->deadline, __ATOMIC_ACQUIRE) : 0;
 	if (!end)
 		return rpal_failf(-ESRCH, "thread %d is in no call of rpal_call_timeout()", thread);

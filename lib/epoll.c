@@ -11,6 +11,7 @@
  * what is wanted now, the caller is asked to wake it when the call ends.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -154,6 +155,9 @@ static __attribute__((noinline)) int64_t run_procedures(struct rpal_thr *thr, in
 
 	do {
 		r = rpal_dispatch(&thr->in);
+		/* The procedure has forked, and it is the child that returns. */
+		if (unlikely(rpal_thr_lost(thr)))
+			return rpal_no_service(-ENXIO);
 		ret = answer(thr, fd, until, r.status, r.result);
 		/* The descriptor is gone, say: who has called is not to wait for that. */
 		if (ret && !was_parked(ret))
@@ -488,6 +492,18 @@ EXPORT int rpal_epoll_wait_user(int epfd, struct epoll_event *events, int maxeve
 	return n;
 }
 
+/* When there is no more time to wait for it in the kernel. */
+static int input_of(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (fd < 0 || poll(&p, 1, 0) <= 0)
+		return 0;
+	if (p.revents & POLLNVAL)
+		return rpal_failf(-EBADF, "descriptor %d is not open", fd);
+	return RPAL_WAIT_INPUT;
+}
+
 EXPORT int rpal_wait(int epfd, int fd, int timeout_ms)
 {
 	struct event_set *set = events_set(epfd);
@@ -512,13 +528,15 @@ EXPORT int rpal_wait(int epfd, int fd, int timeout_ms)
 				withdraw(thr);
 			return RPAL_WAIT_MESSAGES;
 		}
-		if (until != FOREVER && now_ns() >= until)
-			return end_call(thr);
+		if (until != FOREVER && now_ns() >= until) {
+			ret = end_call(thr);
+			return ret ? ret : input_of(fd);
+		}
 		ret = wait_once(thr, fd, until);
 		if (ret == RPAL_WAITED_EVENT)
 			return RPAL_WAIT_INPUT | (events_ready(set) ? RPAL_WAIT_MESSAGES : 0);
-		if (ret == -EINTR)
-			return -EINTR;
+		if (ret == -EINTR || rpal_thr_lost(thr))
+			return ret;
 		if (ret < 0 && !was_parked(ret))
 			return rpal_failf(ret, "the thread cannot wait: %s", strerror(-ret));
 	}

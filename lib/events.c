@@ -951,7 +951,7 @@ EXPORT int rpal_ready_fd(int epfd)
 	int fd;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	pthread_mutex_lock(&table);
 	set = set_get_locked(epfd);
 	fd = set ? ready_fd_locked(set) : -ENOMEM;

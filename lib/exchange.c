@@ -251,7 +251,7 @@ EXPORT int rpal_peer_is_service(int sock)
 	int ret;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	ret = rpal_ioctl(RPAL_IOC_PEER_OF, &req);
 	switch (ret) {
 	case 0:
@@ -361,7 +361,7 @@ EXPORT int rpal_accept(int listen_fd, int timeout_ms, int *sock)
 	int fd, ret;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	/* What rpal_listen() gave, with its sentence. */
 	if (listen_fd < 0)
 		return listen_fd;
@@ -402,7 +402,7 @@ EXPORT int rpal_connect(const char *path, int timeout_ms, int *sock)
 	int fd, ret;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	ret = make_addr(path, &addr, &len);
 	if (ret)
 		return ret;

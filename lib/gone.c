@@ -31,7 +31,7 @@ EXPORT int rpal_read_gone(struct rpal_gone *gone, int max)
 	ssize_t r;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	if (max < 0 || (max && !gone))
 		return rpal_fail(-EINVAL, "a place for who has gone is needed");
 	while (n < max) {

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "events.h"
@@ -38,6 +39,14 @@ static int do_ioctl(int fd, unsigned long cmd, void *arg)
 int rpal_ioctl(unsigned long cmd, void *arg)
 {
 	return do_ioctl(rpal_state.fd, cmd, arg);
+}
+
+int rpal_no_service(int ret)
+{
+	if (rpal_state.forked)
+		return rpal_fail(ret, "this process was forked from a service and is none itself; "
+				      "when that one has ended rpal_init() makes it one");
+	return rpal_fail(ret, "this process is no service; call rpal_init() first");
 }
 
 static int fail(rpal_error_code_t *error, rpal_error_code_t code)
@@ -92,7 +101,67 @@ static int check_module(int fd, uint64_t *features)
 	"RPAL is switched off on this machine: the administrator can " \
 	"write 1 to /sys/module/rpal/parameters/enable"
 
-static int check_placed(int fd, uint64_t features, struct rpal_self *self)
+#define RUN_ANEW "; let it execute a program by 'rpal run'"
+
+/* How long a forked child waits for the end of its parent: daemon() is just ending it. */
+#define PARENT_MS      2000
+#define PARENT_STEP_MS 10
+
+/* A forked child takes over the slot of its parent. */
+static int adopt(int fd)
+{
+	struct timespec step = { .tv_nsec = PARENT_STEP_MS * 1000000L };
+	int ret, waited = 0;
+
+	for (;;) {
+		ret = do_ioctl(fd, RPAL_IOC_ADOPT, NULL);
+		/* A thread that was joined may be seen for an instant. */
+		if ((ret != -EBUSY && ret != -EUSERS) || waited >= PARENT_MS)
+			break;
+		nanosleep(&step, NULL);
+		waited += PARENT_STEP_MS;
+	}
+	switch (ret) {
+	case 0:
+		return 0;
+	case -EBUSY:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was forked from a placed one, in whose address "
+				 "range it lives: it can be a service when that one has "
+				 "ended" RUN_ANEW);
+	case -EUSERS:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was forked from a placed one, and has threads: "
+				 "call rpal_init() before it starts any" RUN_ANEW);
+	case -EADDRINUSE:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was forked from a placed one, and another process "
+				 "has got the address range of that one" RUN_ANEW);
+	case -ENOTUNIQ:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was forked from a placed one, and a new member of "
+				 "its group has got the protection key of that one" RUN_ANEW);
+	case -EDQUOT:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this user has as many placed programs as one may have: the "
+				 "administrator can raise "
+				 "/sys/module/rpal/parameters/user_placed");
+	case -ERANGE:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process was forked from a placed one, and has since mapped "
+				 "memory outside of the address range of that one" RUN_ANEW);
+	case -EPERM:
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "this process shares the memory of another one, as after vfork(), "
+				 "or has sealed memory since it was forked" RUN_ANEW);
+	}
+	return rpal_failf(RPAL_ERR_RPAL_DISABLED,
+			  "this process was forked from a placed one, and cannot take over its "
+			  "address range: %s",
+			  strerror(-ret));
+}
+
+static int look_at_self(int fd, struct rpal_self *self)
 {
 	int ret;
 
@@ -104,13 +173,25 @@ static int check_placed(int fd, uint64_t features, struct rpal_self *self)
 				  "cannot ask where this process "
 				  "lives: %s",
 				  strerror(-ret));
+	return 0;
+}
+
+static int check_placed(int fd, uint64_t features, struct rpal_self *self)
+{
+	int ret = look_at_self(fd, self);
+
+	if (ret)
+		return ret;
 	if (self->state & RPAL_SELF_HEIR)
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
 				 "this process was forked from a placed "
-				 "one and has no slot of its own: let it execute a program by "
-				 "'rpal run'");
+				 "one: rpal_init() makes it a service once that one has ended");
 	if (features & RPAL_FEATURE_OFF)
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED, SWITCHED_OFF);
+	if (!(self->state & RPAL_SELF_PLACED) && features & RPAL_FEATURE_BROKEN)
+		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
+				 "nothing can be placed on this machine now, as a hook of the module "
+				 "in the kernel is missing: 'rpal status' says which");
 	if (!(self->state & RPAL_SELF_PLACED))
 		return rpal_fail(RPAL_ERR_RPAL_DISABLED,
 				 "this process was not placed when it was "
@@ -182,7 +263,7 @@ static int do_register(int fd, int nr, struct rpal_state *st)
 
 static int start(int nr, int flags)
 {
-	struct rpal_state st = { .fd = -1, .stop_fd = -1, .nr_receivers = nr };
+	struct rpal_state st = { .fd = -1, .stop_fd = -1, .nr_receivers = nr, .pid = getpid() };
 	struct rpal_self self;
 	uint64_t features;
 	int ret;
@@ -191,6 +272,10 @@ static int start(int nr, int flags)
 	if (ret)
 		return ret;
 	ret = check_module(st.fd, &features);
+	if (!ret)
+		ret = look_at_self(st.fd, &self);
+	if (!ret && self.state & RPAL_SELF_HEIR && !(features & RPAL_FEATURE_OFF))
+		ret = adopt(st.fd);
 	if (!ret)
 		ret = check_placed(st.fd, features, &self);
 	if (!ret)
@@ -236,6 +321,7 @@ static void forked(void)
 	if (!rpal_up())
 		return;
 	rpal_state.up = false;
+	rpal_state.forked = true;
 	close(rpal_state.fd);
 	close(rpal_state.stop_fd);
 	rpal_state.fd = -1;
@@ -278,6 +364,9 @@ EXPORT int rpal_init(int nr_rpalthread, int flags, rpal_error_code_t *error)
 
 EXPORT void rpal_exit(void)
 {
+	/* A child of vfork() would end it in the library only, for its parent, too. */
+	if (rpal_up() && rpal_state.pid != getpid())
+		return;
 	pthread_mutex_lock(&lock);
 	if (rpal_state.up) {
 		/* This thread gets its rseq back; others do when they end. */
@@ -324,13 +413,14 @@ EXPORT int rpal_is_enabled_fast(void)
 		known = rpal_is_enabled();
 		__atomic_store_n(&answer, known, __ATOMIC_RELAXED);
 	}
-	return known;
+	/* A forked child may have become one since. */
+	return known || rpal_up();
 }
 
 EXPORT int rpal_get_service_id(void)
 {
 	if (!rpal_up())
-		return rpal_fail(-1, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-1);
 	return rpal_state.id;
 }
 
@@ -339,8 +429,7 @@ EXPORT status_t rpal_get_service_key(uint64_t *key)
 	if (!key)
 		return rpal_fail(RPAL_FAILURE, "a place for the key is needed");
 	if (!rpal_up())
-		return rpal_fail(RPAL_FAILURE,
-				 "this process is no service; call rpal_init() first");
+		return rpal_no_service(RPAL_FAILURE);
 	*key = rpal_state.key;
 	return RPAL_SUCCESS;
 }

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <linux/rpal.h>
 #include <rpal/rpal.h>
@@ -45,6 +46,8 @@ int rpal_failf(int ret, const char *fmt, ...) __attribute__((format(printf, 2, 3
 /**
  * struct rpal_state - this process as a service
  * @up:		is it one?
+ * @forked:	this process is a child of one, and none itself
+ * @pid:	the process that is one
  * @epoch:	how often it has become one; threads see by it that their
  *		registration is of an earlier time
  * @pkeys:	do protection keys guard memory?
@@ -62,6 +65,8 @@ int rpal_failf(int ret, const char *fmt, ...) __attribute__((format(printf, 2, 3
  */
 struct rpal_state {
 	bool up;
+	bool forked;
+	pid_t pid;
 	unsigned int epoch;
 	bool pkeys;
 	bool timed;
@@ -84,6 +89,8 @@ static inline bool rpal_up(void)
 	return __atomic_load_n(&rpal_state.up, __ATOMIC_ACQUIRE);
 }
 
+/* Remember that, and why, this process is no service; returns @ret. */
+int rpal_no_service(int ret);
 /* ioctl on the management file with size filled in; 0 or a negative errno. */
 int rpal_ioctl(unsigned long cmd, void *arg);
 
@@ -214,6 +221,11 @@ enum {
 int rpal_thr_get(unsigned int role, struct rpal_thr **thr);
 /* In the child of a fork nothing is registered. */
 void rpal_thr_forked(void);
+/*
+ * Has its process been forked since it was registered? Code of the library that was
+ * in the middle of something then has a block still, but nobody else has it.
+ */
+bool rpal_thr_lost(struct rpal_thr *thr);
 
 /* --- link.c */
 

@@ -100,7 +100,7 @@ int rpal_link_get_slowly(int id, struct rpal_link *link)
 
 	memset(link, 0, sizeof(*link));
 	if (unlikely(!rpal_up()))
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	if (unlikely(id < 1 || id > MAX_ID))
 		return rpal_failf(-ESRCH, "%d is no service id; ids are 1 to %d", id, MAX_ID);
 	state = rpal_link_read(id, link);
@@ -187,7 +187,7 @@ EXPORT int rpal_request_service(uint64_t key)
 	int id, ret;
 
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	if (!key)
 		return refused(-ENOENT);
 	lock(&old);
@@ -211,8 +211,7 @@ EXPORT status_t rpal_release_service(uint64_t key)
 	int id, ret;
 
 	if (!rpal_up())
-		return rpal_fail(RPAL_FAILURE,
-				 "this process is no service; call rpal_init() first");
+		return rpal_no_service(RPAL_FAILURE);
 	lock(&old);
 	for (id = 1; id <= MAX_ID; id++)
 		if (rpal_links[id].state != LINK_NONE && rpal_links[id].link.key == key)
@@ -229,7 +228,7 @@ EXPORT int rpal_get_request_service_id(uint64_t key)
 	int id;
 
 	if (!rpal_up())
-		return rpal_fail(-1, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-1);
 	id = rpal_link_state(key);
 	if (id == -ENOTCONN)
 		return rpal_fail(-1, "the service is not linked: both sides must ask for it");

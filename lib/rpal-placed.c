@@ -94,6 +94,10 @@ static void explain_exec(int err)
 	case EPERM:
 		complain("set-user-id programs cannot be placed", NULL);
 		break;
+	case EBUSY:
+	case ENODEV:
+		complain("the module cannot hook the kernel; 'rpal status' says why", NULL);
+		break;
 	default:
 		complain("executing itself again failed", strerror(err));
 	}

@@ -222,7 +222,7 @@ int rpal_thr_get(unsigned int role, struct rpal_thr **out)
 		return 0;
 	}
 	if (!rpal_up())
-		return rpal_fail(-ENXIO, "this process is no service; call rpal_init() first");
+		return rpal_no_service(-ENXIO);
 	thr = rpal_self;
 	if (!thr)
 		thr = thr_new();
@@ -237,13 +237,24 @@ int rpal_thr_get(unsigned int role, struct rpal_thr **out)
 	return ret;
 }
 
+/* In a forked child, for the thread that was registered in the parent. */
+static struct rpal_block nobody;
+
+bool rpal_thr_lost(struct rpal_thr *thr)
+{
+	return thr->block == &nobody;
+}
+
 void rpal_thr_forked(void)
 {
 	struct rpal_thr *thr = rpal_self;
 
 	if (!thr)
 		return;
-	thr->block = NULL;
+	memset(&nobody, 0, sizeof(nobody));
+	thr->block = &nobody;
+	/* If it is in a procedure, the trampoline sees by its tid that it has none. */
+	thr->in.block = &nobody;
 	thr->roles = 0;
 	thr->depth = 0;
 	thr->serving = false;

@@ -429,8 +429,15 @@ F(serving):
 	stmxcsr	B_MXCSR(%rdi)
 	fnstcw	B_FCW(%rdi)
 	jmp	F(answer)
-1:	F(save) F(serving)
+	/* Nor has the child of a procedure that has forked: it has no block at all. */
+1:	cmpl	$0, B_TID(%rdi)
+	je	2f
+	F(save) F(serving)
 	jmp	F(answer)
+2:	mov	$-NO_SERVICE, %rax
+	pop	%rbx
+	.cfi_def_cfa_offset 8
+	ret
 	.cfi_endproc
 	.size	F(serve), . - F(serve)
 

@@ -119,6 +119,16 @@ static void explain(const char *path, int err)
 	case ENOMEM:
 		complain("%s cannot be placed: out of memory", path);
 		break;
+	case EBUSY:
+		complain("%s cannot be placed: a live patch or another module holds a function "
+			 "of the kernel, or the function tracer is off; 'rpal status' says which",
+			 path);
+		break;
+	case ENODEV:
+		complain("%s cannot be placed: a hook of the module in the kernel is missing; "
+			 "'rpal status' says which",
+			 path);
+		break;
 	case ENOEXEC:
 		complain("%s is no executable program", path);
 		break;

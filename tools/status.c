@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* rpal status and rpal ps. */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -9,6 +10,7 @@
 #include "rpal.h"
 
 #define SERVICES "/sys/kernel/debug/rpal/services"
+#define HEALTH	 "/sys/kernel/debug/rpal/health"
 
 #ifndef HWCAP2_FSGSBASE
 #define HWCAP2_FSGSBASE (1 << 1)
@@ -19,12 +21,51 @@ static const char *yes(unsigned long long bits)
 	return bits ? "yes" : "no";
 }
 
+/*
+ * What the module says about its hooks: "ok", or "broken: " and what. For root only;
+ * others know from the query that something is broken.
+ */
+static void read_health(char *verdict, size_t size)
+{
+	char line[256];
+	FILE *f = fopen(HEALTH, "r");
+
+	verdict[0] = 0;
+	if (!f)
+		return;
+	while (fgets(line, sizeof(line), f))
+		snprintf(verdict, size, "%.*s", (int)strcspn(line, "\n"), line);
+	fclose(f);
+}
+
+static void show_hooks(bool broken)
+{
+	static const char prefix[] = "broken: ";
+	char verdict[200];
+
+	read_health(verdict, sizeof(verdict));
+	if (!broken)
+		printf("hooks in the kernel:  %s\n", verdict[0] ? verdict : "ok");
+	else if (strstr(verdict, "ftrace_enabled"))
+		printf("hooks in the kernel:  BROKEN: the function tracer is switched off, so nothing "
+		       "can be placed; 'sysctl kernel.ftrace_enabled=1' switches it on\n");
+	else if (!strncmp(verdict, prefix, strlen(prefix)))
+		printf("hooks in the kernel:  BROKEN: the one on %s is missing, so nothing can be "
+		       "placed; a live patch or another module may hold that function, and the "
+		       "kernel log says more\n",
+		       verdict + strlen(prefix));
+	else
+		printf("hooks in the kernel:  BROKEN, so nothing can be placed; for root, " HEALTH
+		       " says which\n");
+}
+
 static void show(const struct rpal_query *q)
 {
 	printf("interface version:    %u.%u\n", q->abi_major, q->abi_minor);
 	printf("new services:         %s\n",
 	       q->features & RPAL_FEATURE_OFF ? "NO: switched off by the module parameter enable" :
 						"yes");
+	show_hooks(q->features & RPAL_FEATURE_BROKEN);
 	if (q->features & RPAL_FEATURE_PKEYS)
 		printf("protection keys:      yes, %u for services\n", q->nr_keys);
 	else
@@ -85,7 +126,7 @@ int cmd_status(int argc, char **argv)
 			 RPAL_ABI_MAJOR);
 		return 1;
 	}
-	return 0;
+	return query.features & RPAL_FEATURE_BROKEN ? 1 : 0;
 }
 
 int cmd_ps(int argc, char **argv)

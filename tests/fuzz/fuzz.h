@@ -12,7 +12,7 @@
 #define FUZZ_WORKERS  4
 #define FUZZ_OUTSIDER FUZZ_WORKERS /* lives in no slot, unless it gets there by itself */
 #define FUZZ_PLACES   (FUZZ_WORKERS + 1)
-#define FUZZ_COMMANDS 20
+#define FUZZ_COMMANDS 22
 #define FUZZ_BAD      0x0bad0bad /* nobody writes that by chance */
 #define FUZZ_GROUP    "fuzz"
 

@@ -299,6 +299,7 @@ static const struct command commands[] = {
 	{ "query", RPAL_IOC_QUERY, fill_none, done_none },
 	{ "place", RPAL_IOC_PLACE, fill_place, done_none },
 	{ "self", RPAL_IOC_SELF, fill_none, done_none },
+	{ "adopt", RPAL_IOC_ADOPT, fill_none, done_none },
 	{ "register", RPAL_IOC_REGISTER, fill_register, done_register },
 	{ "unregister", RPAL_IOC_UNREGISTER, fill_none, done_unregister },
 	{ "request", RPAL_IOC_REQUEST, fill_request, done_request },

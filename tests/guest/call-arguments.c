@@ -1544,7 +1544,6 @@ static void errors_of_read(void)
 	CHECK_IS(read_file(file, notice, sizeof(notice[0]) - 1), EINVAL);
 	CHECK_IS(read_file(file, notice, 0), EINVAL);
 	CHECK_IS(read_file(fresh, notice, sizeof(notice)), ENXIO);
-	CHECK_IS(read_file(fresh, notice, 8), EINVAL);
 	alarms(true);
 	CHECK_IS(read_file(file, notice, sizeof(notice)), EINTR);
 	alarms(false);

@@ -1666,7 +1666,7 @@ static void channel_refusals(void)
 
 	test_begin("refusals: channels");
 	CHECK_IS(events_of(fd), POLLERR);
-	CHECK_IS(notices(fd), -EINVAL);
+	CHECK_IS(notices(fd), -ENXIO);
 	CHECK_IS(notices(rpal_state.fd), -EINVAL);
 	CHECK_ERR(ioctl(fd, RPAL_IOC_CHANNEL, &c), EINVAL);
 	CHECK_IS(channel_at(fd, 1000, &number), -EBADF);
@@ -1723,7 +1723,7 @@ static void channel_ends(void)
 	rpal_exit();
 	for (i = 0; i < 10; i++) {
 		CHECK_IS(events_of(fds[i]), POLLERR);
-		CHECK_IS(notices(fds[i]), -EINVAL);
+		CHECK_IS(notices(fds[i]), -ENXIO);
 	}
 	call_init(4);
 	for (i = 0; i < 10; i++) {

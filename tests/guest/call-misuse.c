@@ -265,7 +265,9 @@ static void waiting(void)
 	CHECK(fd >= 0, "rpal_ready_fd() is %d: %s", fd, rpal_last_error());
 	REFUSED(rpal_wait(-1, -1, 0), -EBADF);
 	REFUSED(rpal_wait(900, -1, 0), -EBADF);
-	CHECK_IS(rpal_wait(epoll, 900, 0), -EBADF);
+	REFUSED(rpal_wait(epoll, 900, 0), -EBADF);
+	MUST(write(pipes[1], "", 1) == 1);
+	CHECK_IS(rpal_wait(epoll, pipes[0], 0), RPAL_WAIT_INPUT);
 	CHECK_IS(rpal_wait(epoll, -1, 0), 0);
 	REFUSED_ERRNO(rpal_close(-1), EBADF);
 	REFUSED_ERRNO(rpal_close(900), EBADF);

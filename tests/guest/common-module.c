@@ -37,14 +37,21 @@ int test_module_unload_soon(int seconds)
 	return e;
 }
 
-int test_module_load(const char *parameters)
+int test_insmod(const char *file, const char *parameters)
 {
-	int fd = open(MODULE, O_RDONLY | O_CLOEXEC), i, e;
+	int fd = open(file, O_RDONLY | O_CLOEXEC), e;
 
 	if (fd < 0)
 		return -errno;
 	e = syscall(SYS_finit_module, fd, parameters, 0) ? -errno : 0;
 	close(fd);
+	return e;
+}
+
+int test_module_load(const char *parameters)
+{
+	int e = test_insmod(MODULE, parameters), i;
+
 	if (e)
 		return e;
 	for (i = 0; i < 500 && access(TEST_DEV, F_OK); i++)

@@ -368,7 +368,8 @@ bool test_module_file(void);
 int test_module_unload(void); /* 0 or -errno, at once */
 /* The same, but tries for some time while it is still in use. */
 int test_module_unload_soon(int seconds);
-int test_module_load(const char *parameters); /* 0 or -errno */
+int test_module_load(const char *parameters);		   /* 0 or -errno */
+int test_insmod(const char *file, const char *parameters); /* another one; 0 or -errno */
 
 /* --------------------------------------------------------------------- misc */
 

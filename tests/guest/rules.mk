@@ -12,7 +12,7 @@ programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
 # The tests of memory use the kernel's interface alone, so that a fault of the
 # library is not taken for one of the module.
 GUEST_PLAIN	:= place placement refusals services sharing pkeys no-pkeys hooks \
-		   ordinary bench-ordinary consent limits holes
+		   ordinary health bench-ordinary consent limits holes
 
 $(GUEST_PLAIN:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
 	@mkdir -p $(@D)

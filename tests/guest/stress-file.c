@@ -53,6 +53,8 @@ static const struct {
 
 /* How often each command was done, and was refused. */
 static unsigned int done[256], refused[256];
+/* Of who has registered last. */
+static u32 last_tid;
 
 static bool is_documented(unsigned int cmd, int err)
 {
@@ -192,8 +194,11 @@ static void do_thread(struct worker *w, int fd)
 
 	if (!w->nr)
 		t.flags = RPAL_THREAD_RECEIVER;
-	if (!issue(fd, RPAL_IOC_THREAD, &t) && !w->nr)
+	if (issue(fd, RPAL_IOC_THREAD, &t))
+		return;
+	if (!w->nr)
 		w->block = (struct rpal_block *)t.block;
+	__atomic_store_n(&last_tid, t.tid, __ATOMIC_RELAXED);
 }
 
 static void do_thread_exit(struct worker *w, int fd)
@@ -233,6 +238,8 @@ static void do_reply(struct worker *w, int fd)
 
 static u32 some_tid(struct worker *w)
 {
+	if (draw(w, 2))
+		return __atomic_load_n(&last_tid, __ATOMIC_RELAXED);
 	return RPAL_TID(shared->slot, draw(w, RECEIVERS + NR_THREADS));
 }
 

@@ -29,7 +29,7 @@
 #include <linux/types.h>
 
 #define RPAL_ABI_MAJOR		0
-#define RPAL_ABI_MINOR		2
+#define RPAL_ABI_MINOR		3
 
 #define RPAL_SLOT_SHIFT		39
 #define RPAL_SLOT_SIZE		(1ULL << RPAL_SLOT_SHIFT)
@@ -51,6 +51,7 @@
 #define RPAL_FEATURE_LAZY	(1ULL << 4)	/* called code may enter the kernel */
 #define RPAL_FEATURE_STAMPS	(1ULL << 5)	/* calls are to be timed, see rpal_block */
 #define RPAL_FEATURE_OFF	(1ULL << 6)	/* nothing is placed, nobody becomes a service */
+#define RPAL_FEATURE_BROKEN	(1ULL << 7)	/* a hook is missing: nothing is placed */
 
 /**
  * struct rpal_query - what this module can do
@@ -109,7 +110,9 @@ struct rpal_query {
  * (set-user-id, set-group-id or file capabilities), -ENOSPC (no slot free),
  * -EDQUOT (the user has too many placed programs, see below), -ENOTUNIQ (all keys
  * are in use within the group), -EOPNOTSUPP (no protection keys), -ESHUTDOWN,
- * -ENOMEM, -EINTR.
+ * -EBUSY (a live patch or another module holds a kernel function that has to be
+ * hooked, or the function tracer is off: the kernel log names it), -ENODEV (a hook
+ * does not fire or has gone; see rpal/health in debugfs), -ENOMEM, -EINTR.
  *
  * Limits per user: the administrator can say how many placed programs, services,
  * registered threads and requests for links one user may have (module parameters
@@ -153,6 +156,23 @@ struct rpal_self {
 	__u64 end;
 	__u64 key;
 };
+
+/*
+ * RPAL_IOC_ADOPT (it has no argument): a child that was forked from a placed process
+ * takes over the slot, once its parent has ended. From then on it is placed, and can
+ * register, as a service like any other: nothing of its parent's is inherited, neither
+ * key nor links nor threads.
+ *
+ * Errors: -ENXIO (not forked from a placed process), -EALREADY (is placed), -EPERM
+ * (not the process that was forked: a child of vfork()), -EUSERS (it has other
+ * threads: it must do this before it starts them), -ESHUTDOWN (switched off),
+ * -EBUSY (the parent has not ended yet), -EADDRINUSE (somebody else lives in the slot,
+ * such as another child), -ENOTUNIQ (a new member of the group has got the key),
+ * -EDQUOT (the user has too many placed programs), -ERANGE (it has made mappings
+ * outside of the slot, above the lowest 512 GiB), -EAGAIN (another thread keeps
+ * mapping memory meanwhile), -ENOMEM, and what mprotect() says of memory that does
+ * not carry the key yet.
+ */
 
 /* --------------------------------------------------------------- services */
 
@@ -685,6 +705,7 @@ struct rpal_notice {
 #define RPAL_IOC_QUERY		_IOWR(RPAL_IOC_MAGIC, 0x00, struct rpal_query)
 #define RPAL_IOC_PLACE		_IOW(RPAL_IOC_MAGIC, 0x01, struct rpal_place)
 #define RPAL_IOC_SELF		_IOWR(RPAL_IOC_MAGIC, 0x02, struct rpal_self)
+#define RPAL_IOC_ADOPT		_IO(RPAL_IOC_MAGIC, 0x03)
 #define RPAL_IOC_REGISTER	_IOWR(RPAL_IOC_MAGIC, 0x10, struct rpal_register)
 #define RPAL_IOC_UNREGISTER	_IO(RPAL_IOC_MAGIC, 0x11)
 #define RPAL_IOC_REQUEST	_IOWR(RPAL_IOC_MAGIC, 0x12, struct rpal_request)

@@ -119,6 +119,11 @@ const char *rpal_strerror(int code);
  * program with $(pkg-config --libs rpal-placed). A program that was not fails
  * here with RPAL_ERR_RPAL_DISABLED; it is never started again unasked.
  *
+ * A child of fork() is no service: it has no links, and functions fail with -ENXIO.
+ * Once its parent has ended, for which this function waits up to two seconds, it takes
+ * the parent's place here, with a new key and without links; procedures stay exported.
+ * So after daemon(3) call it, or call it again, before other threads are started.
+ *
  * Return: the management file descriptor, which belongs to the library and is
  * closed by rpal_exit(); -1 on failure. Errors: RPAL_INVALID_ARG,
  * RPAL_ERR_RPALFILE_OPS, RPAL_ERR_GET_CAP_VERSION, RPAL_ERR_RPAL_DISABLED,
@@ -132,12 +137,14 @@ int rpal_init(int nr_rpalthread, int flags, rpal_error_code_t *error);
  *
  * Ends all links and all threads' registrations; to be called when no thread
  * is in a call or serves. May be called twice, and rpal_init() may follow. A
- * process that ends need not call it.
+ * process that ends need not call it. Does nothing in a child of fork() or vfork().
  */
 void rpal_exit(void);
 
 /**
  * rpal_is_enabled - can this process use RPAL? (upstream)
+ *
+ * A forked child of a placed process cannot unless rpal_init() has made it a service.
  *
  * Return: 1 if the module is there and the process was placed, else 0 (then
  * rpal_last_error() says why not).
