@@ -73,13 +73,13 @@
 #define S_DEAD		5
 #define S_MASK		0x7f
 #define S_PENDING	0x80
-#define NO_SERVICE	6	/* ENXIO */
 
 #define W_REPLY		1
 #define IOC_WAIT	0x4018bf22
 
 #define T_GUARD		0xffffffff
 
+#define E_NXIO		6
 #define E_FAULT		14
 #define E_BUSY		16
 #define E_PIPE		32

@@ -69,7 +69,7 @@ _Static_assert(sizeof(struct tramp_frame) == FR_SIZE, "frame size");
 
 _Static_assert(RPAL_ST_WAIT == S_WAIT && RPAL_ST_DEAD == S_DEAD, "states");
 _Static_assert(RPAL_ST_MASK == S_MASK && RPAL_ST_PENDING == S_PENDING, "states");
-_Static_assert(ENXIO == NO_SERVICE, "error");
+_Static_assert(ENXIO == E_NXIO, "error");
 _Static_assert(RPAL_WAIT_REPLY == W_REPLY, "wait flags");
 _Static_assert(RPAL_IOC_WAIT == IOC_WAIT, "command");
 _Static_assert(RPAL_TID_GUARD == T_GUARD, "recovery points");

@@ -434,7 +434,7 @@ F(serving):
 	je	2f
 	F(save) F(serving)
 	jmp	F(answer)
-2:	mov	$-NO_SERVICE, %rax
+2:	mov	$-E_NXIO, %rax
 	pop	%rbx
 	.cfi_def_cfa_offset 8
 	ret
