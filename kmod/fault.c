@@ -207,11 +207,14 @@ static int pin_refused(unsigned long start, int nr_pages,
 	return -EFAULT;
 }
 
-static bool in_other_slot(struct rpal_space *space, unsigned long addr)
+/* Is all of it in the own slot, or below the first? */
+static bool is_own(struct rpal_space *space, unsigned long start,
+		   unsigned long end)
 {
-	unsigned int slot = slot_of(addr);
+	unsigned int first = slot_of(start), last = slot_of(end - 1);
 
-	return slot && slot != space->slot;
+	return (!first || first == space->slot) &&
+	       (!last || last == space->slot) && last - first <= 1;
 }
 
 /*
@@ -232,7 +235,7 @@ RPAL_CALLBACK(rpal_on_pin_user_pages_fast)
 	if (!space || nr_pages <= 0)
 		return;
 	rpal_hook_fired(ops);
-	if (in_other_slot(space, regs->di) ||
-	    in_other_slot(space, regs->di + ((u64)nr_pages << PAGE_SHIFT) - 1))
+	if (!is_own(space, regs->di,
+		    regs->di + ((u64)nr_pages << PAGE_SHIFT)))
 		rpal_divert(fregs, parent_ip, pin_refused);
 }

@@ -18,6 +18,7 @@
 #define PATH_C	"@call-basic-c"
 #define WAIT_MS 60000
 
+#undef CHECK_IS
 #define CHECK_IS(expr, want)                                                      \
 	do {                                                                      \
 		long is_ = (expr), want_ = (want);                                \

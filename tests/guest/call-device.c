@@ -17,12 +17,6 @@
 
 #define RW (PROT_READ | PROT_WRITE)
 
-#define CHECK_IS(expr, want)                                                  \
-	do {                                                                  \
-		long is_ = (expr), want_ = (want);                            \
-		CHECK(is_ == want_, "%s is %ld, not %ld", #expr, is_, want_); \
-	} while (0)
-
 static long neg(long r)
 {
 	return r < 0 ? -errno : r;

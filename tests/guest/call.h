@@ -20,6 +20,8 @@
 
 #include <rpal/rpal.h>
 
+/* The same, with what the library says of it. */
+#undef CHECK_IS
 #define CHECK_IS(expr, want)                                                      \
 	do {                                                                      \
 		long is_ = (expr), want_ = (want);                                \

@@ -267,6 +267,15 @@ void puppet_do(struct puppet *p, const struct test_cmd *c, struct test_res *r)
 	}
 }
 
+long puppet_op(struct puppet *p, u64 op, u64 a, u64 b, u64 c, u64 d)
+{
+	struct test_cmd cmd = { .op = op, .a = { a, b, c, d } };
+	struct test_res r;
+
+	puppet_do(p, &cmd, &r);
+	return r.ret;
+}
+
 long puppet_syscall(struct puppet *p, long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
 	struct test_cmd cmd = { .op = OP_SYSCALL, .a = { nr, a, b, c, d, e, f } };

@@ -512,6 +512,32 @@ void test_socketpair(int fd[2])
 	MUST(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd));
 }
 
+int test_pass_fd(int sock, int fd)
+{
+	char byte = 1, control[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec iov = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *cm;
+
+	m.msg_control = control;
+	m.msg_controllen = sizeof(control);
+	if (fd >= 0) {
+		cm = CMSG_FIRSTHDR(&m);
+		cm->cmsg_level = SOL_SOCKET;
+		cm->cmsg_type = SCM_RIGHTS;
+		cm->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cm), &fd, sizeof(int));
+		return sendmsg(sock, &m, 0) == 1 ? 0 : -errno;
+	}
+	if (recvmsg(sock, &m, MSG_CMSG_CLOEXEC) != 1)
+		return -errno;
+	cm = CMSG_FIRSTHDR(&m);
+	if (!cm)
+		return -ENOMSG;
+	memcpy(&fd, CMSG_DATA(cm), sizeof(int));
+	return fd;
+}
+
 void test_send(int fd, const void *p, size_t n)
 {
 	const char *s = p;

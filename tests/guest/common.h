@@ -50,6 +50,12 @@ bool test_check(bool ok, const char *file, int line, const char *cond, const cha
 /* Say where, what and with which values if @cond does not hold; its value. */
 #define CHECK(cond, ...) test_check(!!(cond), __FILE__, __LINE__, #cond, __VA_ARGS__)
 
+#define CHECK_IS(expr, want)                                                  \
+	do {                                                                  \
+		long is_ = (expr), want_ = (want);                            \
+		CHECK(is_ == want_, "%s is %ld, not %ld", #expr, is_, want_); \
+	} while (0)
+
 /* A call that must succeed for the test to make sense at all. */
 #define MUST(cond)                                           \
 	do {                                                 \
@@ -125,6 +131,8 @@ bool test_try_recv(int fd, void *p, size_t n); /* false: end or time-out */
 void test_send_u64(int fd, u64 v);
 u64 test_recv_u64(int fd);
 void test_socketpair(int fd[2]);
+/* Send a descriptor over a Unix socket; with @fd -1 receive one. It, 0 or -errno. */
+int test_pass_fd(int sock, int fd);
 
 /* ------------------------------------------------------------------- faults */
 
@@ -322,6 +330,8 @@ int puppet_end(struct puppet *p);
 void puppet_kill(struct puppet *p);
 
 void puppet_do(struct puppet *p, const struct test_cmd *c, struct test_res *r);
+/* For its result alone. */
+long puppet_op(struct puppet *p, u64 op, u64 a, u64 b, u64 c, u64 d);
 /* The same in two steps. */
 void puppet_send(struct puppet *p, const struct test_cmd *c);
 bool puppet_result(struct puppet *p, struct test_res *r);

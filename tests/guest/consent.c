@@ -33,12 +33,6 @@
 #define USER	    1000
 #define OTHER	    1001
 
-#define CHECK_IS(expr, want)                                                  \
-	do {                                                                  \
-		long is_ = (expr), want_ = (want);                            \
-		CHECK(is_ == want_, "%s is %ld, not %ld", #expr, is_, want_); \
-	} while (0)
-
 enum {
 	OP_EVERY = OP_USER, /* all commands on a file: here, or in a child */
 	OP_SEND_FD,
@@ -228,32 +222,6 @@ static void check_every(const struct every *e, enum hands whose, u32 slot)
 
 /* --------------------------------------------------------------- in the puppet */
 
-static int pass_fd(int sock, int fd)
-{
-	char byte = 1, control[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { &byte, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct cmsghdr *cm;
-
-	m.msg_control = control;
-	m.msg_controllen = sizeof(control);
-	if (fd >= 0) {
-		cm = CMSG_FIRSTHDR(&m);
-		cm->cmsg_level = SOL_SOCKET;
-		cm->cmsg_type = SCM_RIGHTS;
-		cm->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cm), &fd, sizeof(int));
-		return sendmsg(sock, &m, 0) == 1 ? 0 : -errno;
-	}
-	if (recvmsg(sock, &m, MSG_CMSG_CLOEXEC) != 1)
-		return -errno;
-	cm = CMSG_FIRSTHDR(&m);
-	if (!cm)
-		return -ENOMSG;
-	memcpy(&fd, CMSG_DATA(cm), sizeof(int));
-	return fd;
-}
-
 /* All keys of many registrations, and what there is to see of them. */
 struct keys {
 	u64 n;
@@ -377,10 +345,10 @@ static void user_op(const struct test_cmd *c, struct test_res *r)
 		every_op(c, r);
 		break;
 	case OP_SEND_FD:
-		r->ret = pass_fd(TEST_FD_PEER, c->a[0]);
+		r->ret = test_pass_fd(TEST_FD_PEER, c->a[0]);
 		break;
 	case OP_RECV_FD:
-		r->ret = pass_fd(TEST_FD_PEER, -1);
+		r->ret = test_pass_fd(TEST_FD_PEER, -1);
 		break;
 	case OP_KEYS:
 		r->ret = many_keys(c->a[0], c->a[1], (struct keys *)r->buf);
@@ -401,15 +369,6 @@ static void user_op(const struct test_cmd *c, struct test_res *r)
 		r->ret = run_setuid(c->a[0]);
 		break;
 	}
-}
-
-static long do_op(struct puppet *p, u64 op, u64 a, u64 b, u64 c, u64 d)
-{
-	struct test_cmd cmd = { .op = op, .a = { a, b, c, d } };
-	struct test_res r;
-
-	puppet_do(p, &cmd, &r);
-	return r.ret;
 }
 
 /* What has become of a puppet in OP_RUN_SETUID: tells of the file, and stays. */
@@ -510,15 +469,15 @@ static void users(void)
 	test_end();
 
 	test_begin("a group of its own, a saved user id");
-	CHECK_IS(do_op(&root, OP_IDS, USER, USER, OTHER, 0), 0);
+	CHECK_IS(puppet_op(&root, OP_IDS, USER, USER, OTHER, 0), 0);
 	CHECK_IS(may(&a, &root), -EACCES);
 	end(&root);
 	start(&root, 0);
-	CHECK_IS(do_op(&root, OP_IDS, USER, 0, USER, 0), 0);
+	CHECK_IS(puppet_op(&root, OP_IDS, USER, 0, USER, 0), 0);
 	CHECK_IS(may(&a, &root), -EACCES);
 	end(&root);
 	start(&root, 0);
-	CHECK_IS(do_op(&root, OP_IDS, USER, USER, USER, 0), 0);
+	CHECK_IS(puppet_op(&root, OP_IDS, USER, USER, USER, 0), 0);
 	CHECK_IS(may(&a, &root), 0);
 	CHECK(can_link(&root, &a), "who has become that user altogether");
 	test_end();
@@ -544,8 +503,8 @@ static void capabilities(void)
 	start(&a, 0);
 	start(&b, 0);
 	start(&user, USER);
-	CHECK_IS(do_op(&a, OP_IDS, USER, USER, USER, ptrace), 0);
-	CHECK_IS(do_op(&b, OP_IDS, OTHER, OTHER, OTHER, ptrace), 0);
+	CHECK_IS(puppet_op(&a, OP_IDS, USER, USER, USER, ptrace), 0);
+	CHECK_IS(puppet_op(&b, OP_IDS, OTHER, OTHER, OTHER, ptrace), 0);
 
 	test_begin("CAP_SYS_PTRACE stands for the same user");
 	CHECK_IS(may(&user, &b), -EACCES);
@@ -564,7 +523,7 @@ static void capabilities(void)
 	test_end();
 
 	test_begin("CAP_SYS_PTRACE given up");
-	CHECK_IS(do_op(&a, OP_CAPS, 0, 0, 0, 0), 0);
+	CHECK_IS(puppet_op(&a, OP_CAPS, 0, 0, 0, 0), 0);
 	CHECK_IS(may(&a, &b), -EACCES);
 	CHECK(!can_link(&a, &b), "linked");
 	CHECK(can_link(&a, &user), "the same user");
@@ -596,7 +555,7 @@ static void changes(void)
 
 	test_begin("a peer that has less power is still the one that was asked for");
 	CHECK_IS(puppet_request(&a, b.key, NULL), 0);
-	CHECK_IS(do_op(&b, OP_CAPS, 1UL << CAP_SYS_PTRACE, 0, 0, 0), 0);
+	CHECK_IS(puppet_op(&b, OP_CAPS, 1UL << CAP_SYS_PTRACE, 0, 0, 0), 0);
 	CHECK_IS(puppet_request(&b, a.key, NULL), 0);
 	CHECK_IS(puppet_state(&a, &b), LINKED);
 	CHECK_IS(puppet_release(&a, b.key, NULL), 0);
@@ -604,7 +563,7 @@ static void changes(void)
 
 	test_begin("a request counts with the rights that its maker had");
 	CHECK_IS(puppet_request(&a, b.key, NULL), 0);
-	CHECK_IS(do_op(&a, OP_IDS, USER, USER, USER, 0), 0);
+	CHECK_IS(puppet_op(&a, OP_IDS, USER, USER, USER, 0), 0);
 	CHECK_IS(puppet_request(&b, a.key, NULL), 0);
 	CHECK_IS(puppet_state(&a, &b), LINKED);
 	CHECK_IS(puppet_release(&a, b.key, NULL), 0);
@@ -709,7 +668,7 @@ static int container_init(int sock)
 		errno = puppet_start(&p, &s);
 		MUST(!errno);
 		test_send(sock, &p, sizeof(p));
-		MUST(!pass_fd(sock, p.child.sock));
+		MUST(!test_pass_fd(sock, p.child.sock));
 		close(p.child.sock);
 	}
 	while (wait(NULL) > 0)
@@ -780,7 +739,7 @@ static void container_start(struct container *c, struct puppet *p, uid_t uid)
 {
 	test_send(c->sock, &uid, sizeof(uid));
 	test_recv(c->sock, p, sizeof(*p));
-	p->child.sock = pass_fd(c->sock, -1);
+	p->child.sock = test_pass_fd(c->sock, -1);
 	MUST(p->child.sock >= 0);
 	CHECK_IS(puppet_register(p), 0);
 }
@@ -880,7 +839,7 @@ static void yama(void)
 	start(&b, USER);
 	start(&root, 0);
 	start(&root2, 0);
-	CHECK_IS(do_op(&root2, OP_CAPS, 0, 0, 0, 0), 0);
+	CHECK_IS(puppet_op(&root2, OP_CAPS, 0, 0, 0, 0), 0);
 
 	test_begin("link_attach, Yama 0: as without Yama");
 	MUST(put(YAMA, "0"));
@@ -968,9 +927,9 @@ static void seccomp(void)
 	start(&a, USER);
 	start(&b, USER);
 	test_begin("a seccomp filter is no obstacle to a link, unless it forbids asking");
-	CHECK_IS(do_op(&a, OP_FILTER, RPAL_IOC_REGISTER, 0, 0, 0), 0);
+	CHECK_IS(puppet_op(&a, OP_FILTER, RPAL_IOC_REGISTER, 0, 0, 0), 0);
 	CHECK(can_link(&a, &b), "not linked");
-	CHECK_IS(do_op(&a, OP_FILTER, RPAL_IOC_REQUEST, 0, 0, 0), 0);
+	CHECK_IS(puppet_op(&a, OP_FILTER, RPAL_IOC_REQUEST, 0, 0, 0), 0);
 	CHECK_IS(puppet_request(&a, b.key, NULL), -ECONNRESET);
 	CHECK_IS(puppet_request(&b, a.key, &state), 0);
 	CHECK_IS(state, RPAL_LINK_ASKED);
@@ -1014,7 +973,7 @@ static void keys(void)
 	test_end();
 
 	test_begin("a wrong key is a wrong key: nothing is learnt from guesses");
-	CHECK_IS(do_op(&b, OP_GUESS, b.fd, MANY_GUESSES, a.key, 0), 0);
+	CHECK_IS(puppet_op(&b, OP_GUESS, b.fd, MANY_GUESSES, a.key, 0), 0);
 	CHECK_IS(puppet_state(&b, &a), 0);
 	/* Nor from one that was right once. */
 	CHECK_IS(puppet_unregister(&a), 0);
@@ -1090,10 +1049,10 @@ static void hands(void)
 	CHECK_IS(puppet_register(&a), 0);
 	start(&d, USER);
 	/* To the other puppet, and to us. */
-	CHECK_IS(do_op(&a, OP_SEND_FD, a.fd, 0, 0, 0), 0);
-	fd = do_op(&b, OP_RECV_FD, 0, 0, 0, 0);
-	CHECK_IS(do_op(&a, OP_SEND_FD, a.fd, 0, 0, 0), 0);
-	mine = pass_fd(sv[1], -1);
+	CHECK_IS(puppet_op(&a, OP_SEND_FD, a.fd, 0, 0, 0), 0);
+	fd = puppet_op(&b, OP_RECV_FD, 0, 0, 0, 0);
+	CHECK_IS(puppet_op(&a, OP_SEND_FD, a.fd, 0, 0, 0), 0);
+	mine = test_pass_fd(sv[1], -1);
 	CHECK(fd > 0 && mine > 0, "%d, %d", fd, mine);
 	close(sv[0]);
 	close(sv[1]);
@@ -1144,8 +1103,8 @@ static void hands(void)
 	close(sv[0]);
 	close(sv[1]);
 	CHECK_IS(puppet_register(&a), 0);
-	CHECK_IS(do_op(&a, OP_SEND_FD, a.fd, 0, 0, 0), 0);
-	fd = do_op(&b, OP_RECV_FD, 0, 0, 0, 0);
+	CHECK_IS(puppet_op(&a, OP_SEND_FD, a.fd, 0, 0, 0), 0);
+	fd = puppet_op(&b, OP_RECV_FD, 0, 0, 0, 0);
 	CHECK_IS(puppet_unregister(&a), 0);
 	CHECK_IS(register_on(&b, fd), 0);
 	check_op_every(&a, a.fd, HERE, ANOTHERS, a.self.slot);

@@ -26,12 +26,6 @@
 #define RAMDISK "/dev/zram0"
 #define YAMA	"/proc/sys/kernel/yama/ptrace_scope"
 
-#define CHECK_IS(expr, want)                                                  \
-	do {                                                                  \
-		long is_ = (expr), want_ = (want);                            \
-		CHECK(is_ == want_, "%s is %ld, not %ld", #expr, is_, want_); \
-	} while (0)
-
 enum {
 	OP_XRSTOR = OP_USER, /* PKRU from memory */
 	OP_SIGRETURN,	     /* PKRU from the frame of a signal */
@@ -193,15 +187,6 @@ static void user_op(const struct test_cmd *c, struct test_res *r)
 	}
 }
 
-static long do_op(struct puppet *p, u64 op, u64 a, u64 b, u64 c, u64 d)
-{
-	struct test_cmd cmd = { .op = op, .a = { a, b, c, d } };
-	struct test_res r;
-
-	puppet_do(p, &cmd, &r);
-	return r.ret;
-}
-
 /* --------------------------------------------------------------- in the driver */
 
 /* Linked; a has b's key closed. There is a secret in b's memory. */
@@ -289,13 +274,13 @@ static void instructions(void)
 
 	test_begin("works: XRSTOR opens a peer's key");
 	CLOSED();
-	do_op(&a, OP_XRSTOR, opened(), 0, 0, 0);
+	puppet_op(&a, OP_XRSTOR, opened(), 0, 0, 0);
 	check_open();
 	test_end();
 
 	test_begin("works: the frame of a signal opens a peer's key");
 	CLOSED();
-	do_op(&a, OP_SIGRETURN, opened(), 0, 0, 0);
+	puppet_op(&a, OP_SIGRETURN, opened(), 0, 0, 0);
 	check_open();
 	test_end();
 
@@ -458,7 +443,7 @@ static void io_uring(void)
 	use_sockets();
 	test_begin("refused: io_uring, closed key");
 	CLOSED();
-	r = do_op(&a, OP_RING_WRITE, 0, 0, a.buf, wr);
+	r = puppet_op(&a, OP_RING_WRITE, 0, 0, a.buf, wr);
 	if (r == -ENOSYS || r == -EPERM) {
 		test_skip_case("no io_uring");
 		test_end();
@@ -467,33 +452,33 @@ static void io_uring(void)
 	}
 	CHECK_IS(r, 8);
 	CHECK_IS(puppet_sys(&a, SYS_read, rd, a.buf, 8), 8);
-	CHECK_IS(do_op(&a, OP_RING_WRITE, 0, 0, secret, wr), -EFAULT);
-	CHECK_IS(do_op(&a, OP_RING_WRITE, 0, IOSQE_ASYNC, secret, wr), -EFAULT);
-	CHECK_IS(do_op(&a, OP_RING_WRITE, IORING_SETUP_SQPOLL, 0, secret, wr), -EFAULT);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, 0, 0, secret, wr), -EFAULT);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, 0, IOSQE_ASYNC, secret, wr), -EFAULT);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, IORING_SETUP_SQPOLL, 0, secret, wr), -EFAULT);
 	test_end();
 
 	test_begin("works: io_uring, open key, in the system call of who has it open");
 	puppet_rights(&a, &b, RIGHTS_READ);
-	CHECK_IS(do_op(&a, OP_RING_WRITE, 0, 0, secret, wr), 8);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, 0, 0, secret, wr), 8);
 	CHECK_IS(puppet_sys(&a, SYS_read, rd, a.buf + 1024, 8), 8);
 	CHECK_IS(word_of_a(1024), SECRET);
 	test_end();
 
 	test_begin("refused: io_uring, open key, in threads of the kernel's");
 	puppet_rights(&a, &b, RIGHTS_WRITE);
-	CHECK_IS(do_op(&a, OP_RING_WRITE, 0, IOSQE_ASYNC, secret, wr), -EFAULT);
-	CHECK_IS(do_op(&a, OP_RING_WRITE, IORING_SETUP_SQPOLL, 0, secret, wr), -EFAULT);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, 0, IOSQE_ASYNC, secret, wr), -EFAULT);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, IORING_SETUP_SQPOLL, 0, secret, wr), -EFAULT);
 	/* But there is nothing wrong with these. */
-	CHECK_IS(do_op(&a, OP_RING_WRITE, 0, IOSQE_ASYNC, a.buf, wr), 8);
-	CHECK_IS(do_op(&a, OP_RING_WRITE, IORING_SETUP_SQPOLL, 0, a.buf, wr), 8);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, 0, IOSQE_ASYNC, a.buf, wr), 8);
+	CHECK_IS(puppet_op(&a, OP_RING_WRITE, IORING_SETUP_SQPOLL, 0, a.buf, wr), 8);
 	test_end();
 
 	test_begin("refused: io_uring, a peer's memory as a fixed buffer");
 	check_open();
-	CHECK_IS(do_op(&a, OP_RING_BUFFER, secret, 0, 0, 0), -EFAULT);
+	CHECK_IS(puppet_op(&a, OP_RING_BUFFER, secret, 0, 0, 0), -EFAULT);
 	CLOSED();
-	CHECK_IS(do_op(&a, OP_RING_BUFFER, secret, 0, 0, 0), -EFAULT);
-	CHECK_IS(do_op(&a, OP_RING_BUFFER, a.buf, 0, 0, 0), 0);
+	CHECK_IS(puppet_op(&a, OP_RING_BUFFER, secret, 0, 0, 0), -EFAULT);
+	CHECK_IS(puppet_op(&a, OP_RING_BUFFER, a.buf, 0, 0, 0), 0);
 	test_end();
 	pair_end();
 }

@@ -18,12 +18,6 @@
 #define USER	   1000
 #define OTHER	   1001
 
-#define CHECK_IS(expr, want)                                                  \
-	do {                                                                  \
-		long is_ = (expr), want_ = (want);                            \
-		CHECK(is_ == want_, "%s is %ld, not %ld", #expr, is_, want_); \
-	} while (0)
-
 enum {
 	OP_THREADS = OP_USER, /* make some threads that register */
 	OP_THREADS_EXIT,      /* some of them end their registration, and themselves */

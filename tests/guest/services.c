@@ -25,12 +25,6 @@ static int ret_errno(int r)
 
 #define IOCTL(fd, cmd, arg) ret_errno(ioctl(fd, cmd, arg))
 
-#define CHECK_IS(expr, want)                                                  \
-	do {                                                                  \
-		long is_ = (expr), want_ = (want);                            \
-		CHECK(is_ == want_, "%s is %ld, not %ld", #expr, is_, want_); \
-	} while (0)
-
 /* ------------------------------------------------- what holds for all of them */
 
 static void conventions(void)
@@ -759,32 +753,6 @@ static int run_in_child(int fd, unsigned long cmd, const void *arg, bool shares_
 	return WIFEXITED(status) ? -WEXITSTATUS(status) : -1000;
 }
 
-static int pass_fd(int sock, int fd)
-{
-	char byte = 1, control[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { &byte, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct cmsghdr *cm;
-
-	m.msg_control = control;
-	m.msg_controllen = sizeof(control);
-	if (fd >= 0) {
-		cm = CMSG_FIRSTHDR(&m);
-		cm->cmsg_level = SOL_SOCKET;
-		cm->cmsg_type = SCM_RIGHTS;
-		cm->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cm), &fd, sizeof(int));
-		return sendmsg(sock, &m, 0) == 1 ? 0 : -errno;
-	}
-	if (recvmsg(sock, &m, 0) != 1)
-		return -errno;
-	cm = CMSG_FIRSTHDR(&m);
-	if (!cm)
-		return -ENOMSG;
-	memcpy(&fd, CMSG_DATA(cm), sizeof(int));
-	return fd;
-}
-
 static void user_op(const struct test_cmd *c, struct test_res *r)
 {
 	switch (c->op) {
@@ -792,10 +760,10 @@ static void user_op(const struct test_cmd *c, struct test_res *r)
 		r->ret = run_in_child(c->a[0], c->a[1], c->buf, c->a[2]);
 		break;
 	case OP_SEND_FD:
-		r->ret = pass_fd(TEST_FD_PEER, c->a[0]);
+		r->ret = test_pass_fd(TEST_FD_PEER, c->a[0]);
 		break;
 	case OP_RECV_FD:
-		r->ret = pass_fd(TEST_FD_PEER, -1);
+		r->ret = test_pass_fd(TEST_FD_PEER, -1);
 		break;
 	case OP_RACE:
 		race_op(c, r);
