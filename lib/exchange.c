@@ -393,13 +393,35 @@ static int connect_failed(int err, const char *path)
 	return rpal_failf(-err, "cannot connect to %s: %s", path, strerror(err));
 }
 
+/* *again: it may be otherwise soon, when a program starts in another's place */
+static int try_connect(const char *path, const struct sockaddr_un *addr, socklen_t len, int64_t end,
+		       int *sock, bool *again)
+{
+	int fd = new_socket(), ret;
+
+	*again = false;
+	if (fd < 0)
+		return fd;
+	if (connect(fd, (const struct sockaddr *)addr, len)) {
+		ret = errno;
+		close(fd);
+		*again = ret == ENOENT || ret == ECONNREFUSED || ret == EAGAIN || ret == EINTR;
+		return connect_failed(ret, path);
+	}
+	fcntl(fd, F_SETFL, 0);
+	ret = finish(fd, end, sock);
+	*again = ret == -ECONNABORTED || ret == -ENOENT;
+	return ret;
+}
+
 EXPORT int rpal_connect(const char *path, int timeout_ms, int *sock)
 {
 	struct timespec retry = { .tv_nsec = RETRY_MS * 1000000L };
 	int64_t end = deadline(timeout_ms);
 	struct sockaddr_un addr;
 	socklen_t len;
-	int fd, ret;
+	bool again;
+	int ret;
 
 	if (!rpal_up())
 		return rpal_no_service(-ENXIO);
@@ -407,18 +429,9 @@ EXPORT int rpal_connect(const char *path, int timeout_ms, int *sock)
 	if (ret)
 		return ret;
 	for (;;) {
-		fd = new_socket();
-		if (fd < 0)
-			return fd;
-		if (!connect(fd, (struct sockaddr *)&addr, len))
-			break;
-		ret = errno;
-		close(fd);
-		if ((ret != ENOENT && ret != ECONNREFUSED && ret != EAGAIN && ret != EINTR) ||
-		    !left(end))
-			return connect_failed(ret, path);
+		ret = try_connect(path, &addr, len, end, sock, &again);
+		if (!again || !left(end))
+			return ret;
 		nanosleep(&retry, NULL);
 	}
-	fcntl(fd, F_SETFL, 0);
-	return finish(fd, end, sock);
 }

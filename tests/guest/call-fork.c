@@ -476,13 +476,12 @@ PROC(p_give_key)
 
 /*
  * A process that executes another program loses its memory, and with it its links,
- * before its files: who is that quick may still reach its old socket.
+ * before its files: who is that quick still reaches its old socket, and must be
+ * led to the new one.
  */
 static void connect_again(struct call_peer *p)
 {
-	do
-		p->id = rpal_connect(p->path, test_patience() * 1000, &p->sock);
-	while (p->id == -ECONNABORTED);
+	p->id = rpal_connect(p->path, test_patience() * 1000, &p->sock);
 	CHECK(p->id > 0, "connect to %s: %d: %s", p->path, p->id, rpal_last_error());
 }
 

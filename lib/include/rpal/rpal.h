@@ -315,7 +315,8 @@ int rpal_accept(int listen_fd, int timeout_ms, int *sock);
  * rpal_connect - connect to a service that listens, and link with it
  * @path:	as in rpal_listen()
  * @timeout_ms:	milliseconds in all; -1: no limit. The peer need not listen
- *		yet: it is tried again until then.
+ *		yet, and one that ends in the middle may be started anew: it is
+ *		tried again until then.
  * @sock:	as in rpal_accept()
  *
  * Return: the peer's service id, or a negative errno as of rpal_accept(),
