@@ -95,14 +95,21 @@ static int unregister(struct rpal_thr *thr)
 	return 0;
 }
 
+/*
+ * In the place of a thread's own while it ends, and afterwards: a signal handler may
+ * have interrupted free(), or malloc() of other destructors, and must not allocate.
+ */
+static struct rpal_thr ended;
+
 static void thread_ends(void *arg)
 {
 	struct rpal_thr *thr = arg;
 
+	rpal_close_all(thr);
+	rpal_self = &ended;
 	unregister(thr);
 	if (thr->ep_fd >= 0)
 		close(thr->ep_fd);
-	rpal_self = NULL;
 	free(thr);
 }
 
@@ -224,6 +231,9 @@ int rpal_thr_get(unsigned int role, struct rpal_thr **out)
 	if (!rpal_up())
 		return rpal_no_service(-ENXIO);
 	thr = rpal_self;
+	if (thr == &ended)
+		return rpal_fail(-ENXIO, "the thread is ending, and is no sender or receiver any "
+					 "more");
 	if (!thr)
 		thr = thr_new();
 	if (!thr)
@@ -249,7 +259,7 @@ void rpal_thr_forked(void)
 {
 	struct rpal_thr *thr = rpal_self;
 
-	if (!thr)
+	if (!thr || thr == &ended)
 		return;
 	memset(&nobody, 0, sizeof(nobody));
 	thr->block = &nobody;

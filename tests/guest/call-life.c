@@ -916,6 +916,49 @@ static void out_of_memory(bool lazy)
 	test_end();
 }
 
+/* ------------------------------------------------------------- ending threads */
+
+static pthread_key_t late;
+static int late_err[4];
+
+/* As a signal handler may, which has interrupted anything: also free(). */
+static void call_late(void *arg)
+{
+	struct rpal_buffer b = { .addr = arg, .len = 1 };
+	int64_t r;
+	char c;
+
+	late_err[0] = rpal_call(a.id, P_STATE, NULL, 0, &r);
+	late_err[1] = rpal_copy_buffer(a.id, &c, &b, 0, 1);
+	late_err[2] = rpal_thread_init();
+	late_err[3] = strstr(rpal_last_error(), "is ending") ? 1 : 0;
+}
+
+static void *call_and_end(void *unused)
+{
+	CHECK_IS(call_error(&a, P_STATE, NULL, 0), 0);
+	MUST(!pthread_setspecific(late, a_state));
+	return unused;
+}
+
+/* The library's own destructor has run: its key was there first. */
+static void calls_while_it_ends(void)
+{
+	pthread_t t;
+
+	test_begin("calls of a thread that is ending");
+	MUST(!pthread_key_create(&late, call_late));
+	MUST(!pthread_create(&t, NULL, call_and_end, NULL));
+	MUST(!pthread_join(t, NULL));
+	pthread_key_delete(late);
+	CHECK_IS(late_err[0], -ENXIO);
+	CHECK_IS(late_err[1], -ENXIO);
+	CHECK_IS(late_err[2], -ENXIO);
+	CHECK_IS(late_err[3], 1);
+	check_a();
+	test_end();
+}
+
 /* ----------------------------------------------------------------- sections */
 
 /* Each is a client of its own, with a server: what one leaves behind is no other's. */
@@ -938,6 +981,7 @@ static int threads_role(void)
 	int how, lazy;
 
 	begin("roomy", 8);
+	calls_while_it_ends();
 	threads_come_and_go(atoi(test_arg));
 	for (how = END_PTHREAD_EXIT; how <= END_CANCEL_SELF; how++)
 		for (lazy = 0; lazy < 2; lazy++)

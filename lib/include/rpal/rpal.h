@@ -16,7 +16,9 @@
  *
  * All functions may be called from any thread. Of a signal handler's there are
  * rpal_call(), rpal_copy_buffer() and rpal_read_access_safety(), in a thread that is
- * a sender or receiver already, and the two that give sentences.
+ * a sender or receiver already, and the two that give sentences. Once a thread that
+ * has been one is ending, from when destructors of thread-specific data run, they fail
+ * with -ENXIO.
  */
 #ifndef _RPAL_H
 #define _RPAL_H
