@@ -119,13 +119,12 @@ void calls_measure(void);
 void messages_measure(void);
 void kernel_measure(void);
 
-/* What the messages' steady state costs in system calls: set by messages_measure(). */
+/* What the messages' steady state costs in system calls: set by messages_measure()
+ * in what all processes share. */
 struct entered {
 	unsigned int messages; /* round trips looked at */
 	unsigned int entered;  /* of them, those that have entered the kernel */
 };
-
-extern struct entered *entered;
 
 /* --- report.c, table.c */
 

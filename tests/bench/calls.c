@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Procedures that are called: nothing, an argument, a call in a call, payloads. */
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#include "bench.h"
-#include "peer.h"
-#include "timer.h"
+#include "shared.h"
 
 enum { CLIENT = 1, SERVER, SECOND };
-enum { P_NULL = 1, P_SUM, P_NESTED, P_LOOK, P_COPY };
+enum { P_NULL = 1, P_SUM, P_NESTED, P_LOOK, P_COPY, P_LAZY, P_MOVE };
 
 #define BATCH	32
 #define SAMPLES 4000
@@ -41,7 +41,7 @@ static int64_t nested(void *arg, size_t len, const struct rpal_caller *caller, v
 	int64_t result = 0;
 
 	(void)arg, (void)len, (void)caller, (void)ctx;
-	if (me->lib->call(SECOND, P_NULL, NULL, 0, &result))
+	if (me->lib->call(peer_service(SECOND), P_NULL, NULL, 0, &result))
 		return -1;
 	return result;
 }
@@ -53,16 +53,32 @@ static int64_t copy_it(void *arg, size_t len, const struct rpal_caller *caller, 
 	return sum(own, len, caller, NULL);
 }
 
+static int64_t lazy(void *arg, size_t len, const struct rpal_caller *caller, void *ctx)
+{
+	syscall(SYS_getppid);
+	return nothing(arg, len, caller, ctx);
+}
+
+/* A system call, so it is the server's own task that goes there. */
+static int64_t move_to(void *arg, size_t len, const struct rpal_caller *caller, void *ctx)
+{
+	machine_pin(*(const int64_t *)arg, 1);
+	return nothing(NULL, len, caller, ctx);
+}
+
 static void server(void)
 {
 	const struct copy *lib = me->lib;
 
-	peer_init(false);
+	/* Whoever finds the service finds its procedures. */
 	MUST(!lib->export(P_NULL, nothing, NULL));
 	MUST(!lib->export(P_SUM, sum, NULL));
 	MUST(!lib->export(P_NESTED, nested, NULL));
 	MUST(!lib->export(P_LOOK, sum, NULL));
 	MUST(!lib->export(P_COPY, copy_it, peer_alloc(MAX_PAYLOAD, 4096)));
+	MUST(!lib->export(P_LAZY, lazy, NULL));
+	MUST(!lib->export(P_MOVE, move_to, NULL));
+	peer_init(false);
 	for (;;)
 		lib->serve(-1, -1);
 }
@@ -87,12 +103,13 @@ static uint64_t plain_calls(void *arg, unsigned int batch)
 {
 	const struct call *c = arg;
 	const struct copy *lib = me->lib;
+	int service = peer_service(SERVER);
 	unsigned int i, failed = 0;
 	int64_t result = 0;
 	uint64_t begin = timer_begin();
 
 	for (i = 0; i < batch; i++)
-		failed |= lib->call(SERVER, c->procedure, NULL, 0, &result);
+		failed |= lib->call(service, c->procedure, NULL, 0, &result);
 	begin = timer_end() - begin;
 	MUST(!failed && result == 1);
 	return begin;
@@ -103,6 +120,7 @@ static uint64_t calls_with_argument(void *arg, unsigned int batch)
 {
 	struct call *c = arg;
 	const struct copy *lib = me->lib;
+	int service = peer_service(SERVER);
 	unsigned int i, failed = 0;
 	int64_t result = 0;
 	uint64_t begin = timer_begin();
@@ -110,19 +128,20 @@ static uint64_t calls_with_argument(void *arg, unsigned int batch)
 	for (i = 0; i < batch; i++) {
 		c->arg[0] = c->number++;
 		c->arg[c->len / 8 - 1] = c->number;
-		failed |= lib->call(SERVER, c->procedure, c->arg, c->len, &result);
+		failed |= lib->call(service, c->procedure, c->arg, c->len, &result);
 	}
 	begin = timer_end() - begin;
 	MUST(!failed && result == 2 * c->number - 1);
 	return begin;
 }
 
-static void measure(const char *name, struct call *c, unsigned int batch, unsigned int samples)
+static void measure_at(enum pinning place, const char *name, struct call *c, unsigned int batch,
+		       unsigned int samples)
 {
 	const struct job job = {
 		.name = name,
 		.kind = KIND_RPAL,
-		.place = ONE_CPU,
+		.place = place,
 		.size = c->len,
 		.batch = batch,
 		.samples = samples,
@@ -131,6 +150,25 @@ static void measure(const char *name, struct call *c, unsigned int batch, unsign
 	};
 
 	figures_measure(&job);
+}
+
+static void measure(const char *name, struct call *c, unsigned int batch, unsigned int samples)
+{
+	measure_at(ONE_CPU, name, c, batch, samples);
+}
+
+/* The only calls for which it matters where the server's own task is. */
+static void lazy_calls(void)
+{
+	int64_t place, result;
+
+	for (place = 0; place < NR_PLACES; place++) {
+		if (place == TWO_CPUS && !machine_has_two_cpus())
+			continue;
+		machine_pin(place, 0);
+		MUST(!me->lib->call(peer_service(SERVER), P_MOVE, &place, sizeof(place), &result));
+		measure_at(place, "lazy call", &(struct call){ P_LAZY, NULL, 0, 0 }, 1, SAMPLES);
+	}
 }
 
 static void payloads(int64_t *buffer)
@@ -159,6 +197,8 @@ static void client(void)
 	measure("call, 32 bytes", &(struct call){ P_SUM, buffer, SMALL, 0 }, BATCH, SAMPLES);
 	measure("call in a call", &(struct call){ P_NESTED, NULL, 0, 0 }, BATCH, SAMPLES);
 	payloads(buffer);
+	if (peers_are_placed())
+		lazy_calls();
 }
 
 static void timed_client(void)
@@ -174,8 +214,9 @@ static void plain_session(void)
 
 static void timed_session(void)
 {
-	peer_setup.stamps = true;
+	shared->setup.stamps = true;
 	peers_run(2, (void (*const[])(void)){ timed_client, server });
+	shared->setup.stamps = false;
 }
 
 void calls_measure(void)

@@ -2,34 +2,21 @@
 /* Measuring something often enough, and keeping what came out. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "bench.h"
 #include "histogram.h"
-#include "timer.h"
+#include "shared.h"
 
-#define MAX_FIGURES 256
-#define REPEATS	    5
+#define REPEATS 5
 
 /* Parts of a tick, for what was timed in batches. */
 #define PARTS 64
 
 const char *const place_names[NR_PLACES] = { "one-cpu", "two-cpus", "unpinned" };
 
-/* Shared with the children that measure. */
-struct figures {
-	unsigned int n;
-	struct figure figure[MAX_FIGURES];
-};
-
-static struct figures *all;
-static unsigned int part;
-
-void figures_init(unsigned int of_samples)
+void figures_init(unsigned int part)
 {
-	part = of_samples ? of_samples : 1;
-	all = mmap(NULL, sizeof(*all), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	MUST(all != MAP_FAILED);
+	shared->part = part ? part : 1;
 }
 
 static void run(const struct job *job, unsigned int samples, struct histogram *h)
@@ -60,7 +47,7 @@ void figures_measure(const struct job *job)
 {
 	static struct histogram h;
 	struct figure repeat[REPEATS] = {}, *f = &repeat[REPEATS / 2];
-	unsigned int samples = job->samples / part + 1;
+	unsigned int samples = job->samples / shared->part + 1;
 	double min = 0;
 	int i;
 
@@ -81,13 +68,13 @@ void figures_measure(const struct job *job)
 	f->batch = job->batch;
 	f->samples = samples;
 	f->min = min;
-	MUST(all->n < MAX_FIGURES);
-	all->figure[all->n++] = *f;
+	MUST(shared->n < MAX_FIGURES);
+	shared->figure[shared->n++] = *f;
 }
 
 const struct figure *figures_next(unsigned int *i)
 {
-	return *i < all->n ? &all->figure[(*i)++] : NULL;
+	return *i < shared->n ? &shared->figure[(*i)++] : NULL;
 }
 
 const struct figure *figures_find(const char *name, enum pinning place, size_t size)

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "shared.h"
 
 /* Whatever hangs is ended; on a busy machine all takes many times as long. */
 #define CHILD_SECONDS 300
@@ -23,18 +23,9 @@ void bench_fail(const char *file, int line, const char *what)
 	_exit(1);
 }
 
-static const cpu_set_t *allowed(void)
-{
-	static cpu_set_t set;
-
-	if (!CPU_COUNT(&set))
-		MUST(!sched_getaffinity(0, sizeof(set), &set));
-	return &set;
-}
-
 bool machine_has_two_cpus(void)
 {
-	return CPU_COUNT(allowed()) > 1;
+	return CPU_COUNT(&shared->cpus) > 1;
 }
 
 int machine_cpu(int side)
@@ -42,7 +33,7 @@ int machine_cpu(int side)
 	int cpu, first = -1;
 
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, allowed()))
+		if (!CPU_ISSET(cpu, &shared->cpus))
 			continue;
 		if (!side || first >= 0)
 			return cpu;
@@ -64,7 +55,7 @@ void machine_pin(enum pinning place, int side)
 
 	CPU_ZERO(&set);
 	CPU_SET(machine_cpu(place == TWO_CPUS && side), &set);
-	MUST(!sched_setaffinity(0, sizeof(set), place == FREE ? allowed() : &set));
+	MUST(!sched_setaffinity(0, sizeof(set), place == FREE ? &shared->cpus : &set));
 }
 
 void machine_in_child(void (*fn)(void))
@@ -72,7 +63,6 @@ void machine_in_child(void (*fn)(void))
 	int status;
 	pid_t pid;
 
-	allowed();
 	fflush(stdout);
 	pid = fork();
 	MUST(pid >= 0);

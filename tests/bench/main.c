@@ -8,12 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 
-#include "bench.h"
-#include "timer.h"
-
-#define HWCAP2_FSGSBASE_ (1 << 1)
+#include "shared.h"
 
 static int write_all(const char *prefix)
 {
@@ -27,12 +23,11 @@ int main(int argc, char **argv)
 {
 	bool only_rpal = argc > 1 && !strcmp(argv[1], "-r");
 
-	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_)) {
-		fprintf(stderr, "programs cannot use FSGSBASE here: the trampolines need it\n");
-		return 1;
-	}
+	peers_begin(argc, argv);
+	shared_init();
 	machine_pin(ONE_CPU, 0);
 	timer_init();
+	shared->timer = timer;
 	figures_init(only_rpal && argc > 2 ? atoi(argv[2]) : 1);
 	machine_in_child(floor_measure);
 	calls_measure();

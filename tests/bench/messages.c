@@ -6,16 +6,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "bench.h"
-#include "peer.h"
-#include "timer.h"
+#include "shared.h"
 
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
 #define PR_SET_SYSCALL_USER_DISPATCH 59
@@ -28,14 +25,9 @@ enum { CLIENT = 1, SERVER };
 #define SAMPLES 40000
 #define LOOKED	10000
 
-struct entered *entered;
-
-/* Both see these: what one writes is in nobody's slot. */
-static uint64_t arrived;
-static bool by_the_clock; /* the server is to say when a message has come */
-
 /* One per process: its end of the connection. */
 struct end {
+	int peer;
 	int epoll;
 	int sock;
 	uint64_t handle;
@@ -46,11 +38,12 @@ static void connect_end(struct end *e, int peer)
 	struct epoll_event event = { .events = EPOLLIN | EPOLLRPALIN };
 
 	peer_init(true);
-	e->sock = peer_setup.sock[me->id];
+	e->sock = shared->setup.sock[me->id];
 	e->epoll = epoll_create1(EPOLL_CLOEXEC);
 	MUST(e->epoll >= 0);
 	MUST(!me->lib->epoll_ctl(e->epoll, EPOLL_CTL_ADD, e->sock, &event));
-	e->handle = (uint64_t)peer << 32 | e->sock;
+	e->peer = peer_service(peer);
+	e->handle = (uint64_t)e->peer << 32 | e->sock;
 }
 
 static void find_peer(struct end *e)
@@ -83,8 +76,8 @@ static void server(void)
 	connect_end(&e, CLIENT);
 	for (;;) {
 		one_event(&e, &event);
-		if (by_the_clock)
-			arrived = timer_end();
+		if (shared->by_the_clock)
+			shared->arrived = timer_end();
 		if (me->lib->read_ptrs(e.sock, words, WORDS) != WORDS)
 			continue;
 		if (!words[1])
@@ -94,7 +87,7 @@ static void server(void)
 			find_peer(&e);
 		found = true;
 		words[3] = words[0] + 1;
-		MUST(me->lib->write_ptrs(CLIENT, e.handle, words, WORDS) == WORDS);
+		MUST(me->lib->write_ptrs(e.peer, e.handle, words, WORDS) == WORDS);
 	}
 }
 
@@ -108,9 +101,9 @@ static uint64_t one_way(void *arg, unsigned int batch)
 
 	(void)batch;
 	begin = timer_begin();
-	MUST(me->lib->write_ptrs(SERVER, e->handle, words, WORDS) == WORDS);
-	MUST(arrived > begin);
-	return arrived - begin;
+	MUST(me->lib->write_ptrs(e->peer, e->handle, words, WORDS) == WORDS);
+	MUST(shared->arrived > begin);
+	return shared->arrived - begin;
 }
 
 /*
@@ -124,10 +117,10 @@ static void wait_for_server(const struct end *e)
 
 	do {
 		usleep(1000);
-		arrived = 0;
-		n = me->lib->write_ptrs(SERVER, e->handle, words, WORDS);
+		shared->arrived = 0;
+		n = me->lib->write_ptrs(e->peer, e->handle, words, WORDS);
 		MUST(n == WORDS || n == -RPAL_QUEUE_PUT_FAILED);
-	} while (!arrived);
+	} while (!shared->arrived);
 }
 
 static bool round_trip_of(const struct end *e, int64_t number)
@@ -135,7 +128,7 @@ static bool round_trip_of(const struct end *e, int64_t number)
 	int64_t words[WORDS] = { number, 1 };
 	struct epoll_event event;
 
-	if (me->lib->write_ptrs(SERVER, e->handle, words, WORDS) != WORDS)
+	if (me->lib->write_ptrs(e->peer, e->handle, words, WORDS) != WORDS)
 		return false;
 	one_event(e, &event);
 	return me->lib->read_ptrs(e->sock, words, WORDS) == WORDS && words[3] == number + 1;
@@ -200,8 +193,8 @@ static void count_system_calls(const struct end *e)
 		round_trip_of(e, i);
 		selector = 0;
 	}
-	entered->messages = LOOKED;
-	entered->entered = refused;
+	shared->entered.messages = LOOKED;
+	shared->entered.entered = refused;
 }
 
 static void measure(const char *name, unsigned int batch,
@@ -228,10 +221,10 @@ static void client(void)
 	connect_end(&e, SERVER);
 	find_peer(&e);
 	MUST(round_trip_of(&e, 0));
-	by_the_clock = true;
+	shared->by_the_clock = true;
 	wait_for_server(&e);
 	measure("message, one way", 1, one_way, &e);
-	by_the_clock = false;
+	shared->by_the_clock = false;
 	measure("message, round trip", 1, round_trip, &e);
 	measure("message, round trips in a row", 16, round_trip, &e);
 	count_system_calls(&e);
@@ -239,14 +232,11 @@ static void client(void)
 
 static void session(void)
 {
-	MUST(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, &peer_setup.sock[CLIENT]));
+	MUST(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, &shared->setup.sock[CLIENT]));
 	peers_run(2, (void (*const[])(void)){ client, server });
 }
 
 void messages_measure(void)
 {
-	entered = mmap(NULL, sizeof(*entered), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		       -1, 0);
-	MUST(entered != MAP_FAILED);
 	machine_in_child(session);
 }

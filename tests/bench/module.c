@@ -18,9 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "bench.h"
 #include "module.h"
-#include "peer.h"
+#include "shared.h"
 
 #define NR_BLOCKS 8
 
@@ -50,7 +49,7 @@ static int query(struct rpal_query *q)
 	q->abi_major = RPAL_ABI_MAJOR;
 	q->abi_minor = RPAL_ABI_MINOR;
 	q->block_size = RPAL_BLOCK_SIZE;
-	q->features = peer_setup.stamps ? RPAL_FEATURE_STAMPS : 0;
+	q->features = shared->setup.stamps ? RPAL_FEATURE_STAMPS : 0;
 	return 0;
 }
 
@@ -116,9 +115,9 @@ static int register_thread(struct rpal_thread *r)
 
 static int peer_fd(struct rpal_peer_fd *r)
 {
-	if (r->id > NR_PEERS || r->fd != peer_setup.sock[me->id])
+	if (r->id > NR_PEERS || r->fd != shared->setup.sock[me->id])
 		return -EREMOTE;
-	r->peer_fd = peer_setup.sock[r->id];
+	r->peer_fd = shared->setup.sock[r->id];
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -12,12 +13,13 @@
 #include "bench.h"
 #include "peer.h"
 
+#define HWCAP2_FSGSBASE_ (1 << 1)
+
 #define ARENA_SIZE (256UL << 20)
 #define STACK_SIZE (1UL << 20)
 
 struct peer peers[NR_PEERS + 1];
 __thread struct peer *me;
-struct peer_setup peer_setup;
 
 static unsigned int nr_peers;
 
@@ -120,6 +122,26 @@ void peers_run(unsigned int n, void (*const programs[])(void))
 static uint64_t key_of(unsigned int id)
 {
 	return 0x1000000000000ULL * id + 4711;
+}
+
+int peer_service(unsigned int id)
+{
+	return id;
+}
+
+bool peers_are_placed(void)
+{
+	return false;
+}
+
+/* Peers are threads of the process that wants them: nothing is executed. */
+void peers_begin(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_)
+		return;
+	fprintf(stderr, "programs cannot use FSGSBASE here: the trampolines need it\n");
+	exit(1);
 }
 
 void peer_init(bool receiver)

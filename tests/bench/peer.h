@@ -86,8 +86,6 @@ struct peer_setup {
 	int sock[NR_PEERS + 1];
 };
 
-extern struct peer_setup peer_setup;
-
 /*
  * Start peers 1 .. n with these programs: the last ones first, each when those
  * after it are ready, the first one in this process. Returns when that one does,
@@ -97,6 +95,18 @@ void peers_run(unsigned int n, void (*const programs[])(void));
 
 /* In a program: be a service, know all others, and be ready. */
 void peer_init(bool receiver);
+
+/* The service id of a peer, after that. */
+int peer_service(unsigned int id);
+
+/* Does the module hand calls over to the receiver's task when they enter the kernel? */
+bool peers_are_placed(void);
+
+/*
+ * First thing in main(): does not return in a process that peers_run() has executed,
+ * and ends the program if there can be no peers here.
+ */
+void peers_begin(int argc, char **argv);
 
 /* Memory of the calling peer's slot; never given back. */
 void *peer_alloc(size_t size, size_t align);

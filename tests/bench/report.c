@@ -7,8 +7,7 @@
 #include <sys/utsname.h>
 #include <glob.h>
 
-#include "bench.h"
-#include "timer.h"
+#include "shared.h"
 
 static const char *const kind_names[] = {
 	[KIND_FLOOR] = "floor",
@@ -222,8 +221,8 @@ int report_write(const char *path)
 	set(j, "timer_overhead_cycles", json_integer(timer.overhead));
 	set(j, "timer_step_cycles", json_integer(timer.step));
 	set(j, "tsc_hz", json_integer(timer.hz));
-	set(j, "messages_looked_at", json_integer(entered->messages));
-	set(j, "messages_that_entered_the_kernel", json_integer(entered->entered));
+	set(j, "messages_looked_at", json_integer(shared->entered.messages));
+	set(j, "messages_that_entered_the_kernel", json_integer(shared->entered.entered));
 	set(j, "machine", machine());
 	set(j, "targets", targets());
 	set(j, "figures", figures());

@@ -9,7 +9,7 @@ JSON		:= $(shell pkg-config --exists jansson && pkg-config --libs jansson)
 
 # copy.c goes into each copy, the rest is there once.
 BENCH_OBJ	:= $(patsubst tests/bench/%.c,$(BENCH_OBJ_)/%.c.o, \
-			$(filter-out tests/bench/copy.c,$(wildcard tests/bench/*.c)))
+			$(filter-out tests/bench/copy.c tests/bench/placed.c,$(wildcard tests/bench/*.c)))
 BENCH_COPIES	:= $(foreach n,1 2 3,$(BENCH_OBJ_)/copy-$(n).o)
 
 # ioctl.S is what module.c replaces.
@@ -28,8 +28,16 @@ $(BENCH): $(BENCH_OBJ) $(BENCH_COPIES)
 	@mkdir -p $(@D)
 	$(LINK) -o $@ $^ $(JSON) $(URING) $(LDLIBS)
 
-# So that it does not rot.
-programs: $(if $(JSON),$(BENCH))
+# The same with placed processes, for guests: the library as it is, and the module.
+BENCH_PLACED	:= $(B)/tests/guest/bench-placed
+
+$(BENCH_PLACED): $(filter-out %/peer.c.o %/module.c.o,$(BENCH_OBJ)) \
+		$(BENCH_OBJ_)/placed.c.o $(BENCH_OBJ_)/copy.c.o $(LIB_A_DEP)
+	@mkdir -p $(@D)
+	$(LINK) -o $@ $^ $(JSON) $(URING) $(LDLIBS)
+
+# So that they do not rot.
+programs: $(if $(JSON),$(BENCH) $(BENCH_PLACED))
 
 .PHONY: bench-native
 bench-native: $(if $(JSON),$(BENCH))

@@ -2,8 +2,7 @@
 /* The figures for people. */
 #include <stdio.h>
 
-#include "bench.h"
-#include "timer.h"
+#include "shared.h"
 
 static double ns(double ticks)
 {
@@ -50,9 +49,9 @@ void table_print(void)
 
 	printf("Cycles are those of the TSC, %.0f MHz, less the %lu that it takes to read it.\n"
 	       "Of a batch the mean counts as one sample. Protection keys: %s.\n"
-	       "Messages that have entered the kernel: %u of %u.\n\n",
+	       "%u messages were looked at, %u have entered the kernel.\n\n",
 	       timer.hz / 1e6, timer.overhead, machine_has_pku() ? "yes" : "no (pku = false)",
-	       entered->entered, entered->messages);
+	       shared->entered.messages, shared->entered.entered);
 	printf("%-30s %7s %-8s %5s %11s %11s %11s %11s %10s %9s %9s\n", "what", "bytes", "where",
 	       "batch", "median", "p99", "p99.9", "min", "median ns", "/ floor", "/ kernel");
 	while ((f = figures_next(&i)))
