@@ -4,20 +4,27 @@
  *
  * Services are linked all with all, 1 to MOST of them; without protection keys
  * up to 64, with them no more than there are keys. Medians of TSC ticks: a link
- * made and ended between two of them, and mmap, munmap of a touched page in one
- * whose peers sleep. Then the memory that each takes, from what the kernel has
- * free, what registering a thread costs beside others, and what a program does that
- * is placed and one that is not, from vfork() to its end.
+ * made and ended between two of them, and munmap of a touched page in one whose
+ * peers sleep (bench-flush has peers that run). Then the memory that each takes, by
+ * what the kernel has free, and of what the module allocates by what it charges to
+ * their cgroup; what registering a thread costs beside others; calls to a service,
+ * all of whose peers and receivers sleep, by the number of both; and what a program
+ * does that is placed and one that is not: from vfork() until it runs, and until
+ * its end has been waited for.
  *
  *	bench: name=grow services=N link=T unlink=T munmap=T munmap_plain=T
  *	bench: name=memory process_kb=K placed_kb=K registered_kb=K link_bytes=B
  *	bench: name=threads threads=N init=T exit=T
- *	bench: name=exec plain=T placed=T
+ *	bench: name=thread-memory threads=N thread_bytes=B
+ *	bench: name=receivers receivers=N peers=N call=T lazy=T
+ *	bench: name=exec plain=T placed=T plain_end=T placed_end=T
  */
 #include "call.h"
 
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <x86intrin.h>
 
 #define MOST   64
@@ -152,6 +159,24 @@ static void grow_services(unsigned int most)
 
 /* ------------------------------------------------------------------- memory */
 
+#define CGROUPS "/tmp/bench-grow"
+#define CGROUP	CGROUPS "/bench"
+
+/* All that is started from now on is in a cgroup of its own. */
+static void enter_cgroup(void)
+{
+	MUST(!mkdir(CGROUPS, 0755) && !mount("none", CGROUPS, "cgroup2", 0, NULL));
+	MUST(test_write_file(CGROUPS "/cgroup.subtree_control", "+memory"));
+	MUST(!mkdir(CGROUP, 0755) && test_write_file(CGROUP "/cgroup.procs", "0"));
+}
+
+/* To the byte, but the kernel sums it up every two seconds only. */
+static long charged_bytes(void)
+{
+	sleep(5);
+	return test_file_value(CGROUP "/memory.stat", "slab_unreclaimable");
+}
+
 static long free_kb(void)
 {
 	/* What waits for a grace period, or lies in lists of a CPU, is counted. */
@@ -168,7 +193,7 @@ static void end_all(unsigned int n)
 
 static void memory(unsigned int n)
 {
-	long before = free_kb(), plain, placed, registered, linked;
+	long before = free_kb(), plain, placed, registered, charged;
 	struct test_spawn ordinary = { .unplaced = true };
 	unsigned int i, j;
 
@@ -185,20 +210,24 @@ static void memory(unsigned int n)
 		MUST(!errno);
 	}
 	registered = before - free_kb();
+	charged = charged_bytes();
 	for (i = 0; i < n; i++)
 		for (j = 0; j < i; j++)
 			puppet_link(&services[i], &services[j]);
-	linked = before - free_kb();
+	charged = charged_bytes() - charged;
 	end_all(n);
 	printf("bench: name=memory services=%u process_kb=%ld placed_kb=%ld registered_kb=%ld link_bytes=%ld\n",
 	       n, plain / n, placed / n, registered / n,
-	       (linked - registered) * 1024 / (n * (n - 1) / 2));
+	       charged / (n * (n - 1) / 2));
 }
 
 /* ------------------------------------------------------------------ threads */
 
 static u64 inits[MOST], exits[MOST];
 static pthread_barrier_t turn;
+
+/* After the last one's turn, and when the memory has been looked at. */
+#define MEASURED 2
 
 static void *thread(void *arg)
 {
@@ -213,6 +242,8 @@ static void *thread(void *arg)
 		MUST(!rpal_thread_init());
 		inits[me] = __rdtsc() - begin;
 	}
+	for (i = 0; i < MEASURED; i++)
+		pthread_barrier_wait(&turn);
 	for (i = 0; i < MOST; i++) {
 		pthread_barrier_wait(&turn);
 		if (i != me)
@@ -227,14 +258,22 @@ static void *thread(void *arg)
 static int threads_role(void)
 {
 	pthread_t threads[MOST];
+	long charged;
 	unsigned int i;
 
-	MUST(rpal_init(MOST, test_have_pkeys() ? 0 : RPAL_INIT_NO_PKEYS, NULL) >= 0);
-	MUST(!pthread_barrier_init(&turn, NULL, MOST));
+	call_init(MOST);
+	MUST(!pthread_barrier_init(&turn, NULL, MOST + 1));
 	for (i = 0; i < MOST; i++)
 		MUST(!pthread_create(&threads[i], NULL, thread, (void *)(u64)i));
+	charged = charged_bytes();
+	for (i = 0; i < MOST + 1; i++)
+		pthread_barrier_wait(&turn);
+	charged = charged_bytes() - charged;
+	for (i = 0; i < MOST + 1; i++)
+		pthread_barrier_wait(&turn);
 	for (i = 0; i < MOST; i++)
 		pthread_join(threads[i], NULL);
+	printf("bench: name=thread-memory threads=%u thread_bytes=%ld\n", MOST, charged / MOST);
 	for (i = 1; i <= MOST; i *= 2)
 		printf("bench: name=threads threads=%u init=%lu exit=%lu\n", i, inits[i - 1],
 		       exits[i - 1]);
@@ -250,15 +289,71 @@ static void grow_threads(void)
 	MUST(!test_wait(c.pid));
 }
 
+/* -------------------------------------------------------------------- calls */
+
+enum { P_NULL, P_LAZY, NR_PROCS };
+
+PROC(nothing)
+{
+	return 0;
+}
+
+PROC(system_call)
+{
+	return syscall(SYS_getppid) > 0;
+}
+
+static int server_role(void)
+{
+	static const rpal_procedure_fn procs[NR_PROCS] = {
+		[P_NULL] = nothing,
+		[P_LAZY] = system_call,
+	};
+
+	return call_server(procs, NR_PROCS);
+}
+
+static u64 call_time(struct call_peer *p, int procedure)
+{
+	u64 times[ROUNDS], begin;
+	unsigned int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		begin = __rdtsc();
+		MUST(call_result(p, procedure, NULL, 0, 0) == procedure);
+		times[i] = __rdtsc() - begin;
+	}
+	return median(times, ROUNDS);
+}
+
+/* Each server stays, so with each the client has one peer more. */
+static int client_role(void)
+{
+	struct call_peer servers[16];
+	unsigned int n, peers = 0;
+
+	call_init(1);
+	for (n = 1; n <= MOST; n *= 2) {
+		struct call_peer *p = &servers[peers++];
+
+		call_peer_new(p, "server", n);
+		printf("bench: name=receivers receivers=%u peers=%u call=%lu lazy=%lu\n", n, peers,
+		       call_time(p, P_NULL), call_time(p, P_LAZY));
+	}
+	while (peers)
+		call_peer_end(&servers[--peers]);
+	return 0;
+}
+
 /* --------------------------------------------------------------------- exec */
 
 /* This program, which then ends at once. */
 #define ENDS "ends"
 
-static u64 exec_time(int fd)
+static void exec_time(int fd, u64 *exec, u64 *end)
 {
 	struct rpal_place place = { .size = sizeof(place) };
-	u64 times[ROUNDS], begin;
+	u64 execs[ROUNDS], ends[ROUNDS], begin, runs;
 	unsigned int i;
 	int status;
 	pid_t pid;
@@ -268,6 +363,7 @@ static u64 exec_time(int fd)
 	for (i = 0; i < ROUNDS; i++) {
 		begin = __rdtsc();
 		pid = vfork();
+		runs = __rdtsc();
 		MUST(pid >= 0);
 		if (!pid) {
 			if (fd < 0 || !ioctl(fd, RPAL_IOC_PLACE, &place))
@@ -275,25 +371,32 @@ static u64 exec_time(int fd)
 			_exit(1);
 		}
 		MUST(waitpid(pid, &status, 0) == pid && !status);
-		times[i] = __rdtsc() - begin;
+		execs[i] = runs - begin;
+		ends[i] = __rdtsc() - runs;
 	}
-	return median(times, ROUNDS);
+	*exec = median(execs, ROUNDS);
+	*end = median(ends, ROUNDS);
 }
 
 static void exec_cost(void)
 {
+	u64 plain, placed, plain_end, placed_end;
 	int fd = test_open();
-	u64 plain;
 
 	MUST(fd >= 0);
-	plain = exec_time(-1);
-	printf("bench: name=exec plain=%lu placed=%lu\n", plain, exec_time(fd));
+	exec_time(-1, &plain, &plain_end);
+	exec_time(fd, &placed, &placed_end);
+	printf("bench: name=exec plain=%lu placed=%lu plain_end=%lu placed_end=%lu\n", plain,
+	       placed, plain_end, placed_end);
 	close(fd);
 }
 
 int main(int argc, char **argv)
 {
-	static const struct test_role roles[] = { { "threads", threads_role }, {} };
+	static const struct test_role roles[] = { { "threads", threads_role },
+						  { "server", server_role },
+						  { "client", client_role },
+						  {} };
 	unsigned int most = argc > 1 ? atoi(argv[1]) : MOST, keys = 15;
 
 	if (argc > 1 && !strcmp(argv[1], ENDS))
@@ -304,9 +407,11 @@ int main(int argc, char **argv)
 		most = MOST;
 	if (test_have_pkeys() && most > keys)
 		most = keys;
+	enter_cgroup();
 	grow_services(most);
 	memory(most);
 	grow_threads();
+	call_run_client("client");
 	exec_cost();
 	return test_finish();
 }
