@@ -50,10 +50,11 @@ help:
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'matrix            a few programs on all kernels, booted in all ways; KERNEL='
 	@echo 'kselftests        what Linux tests of itself is the same with the module; KERNEL='
-	@echo 'bench-vm          that, what ordinary processes pay, how cost grows; build/bench/vm-KERNEL.json'
 	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
-	@echo 'bench             calls, lazy calls and socket + epoll, side by side; KERNEL= N='
-	@echo 'bench-native       the fast paths on this CPU, without the module: table, JSON, plots'
+	@echo 'bench             both of these: tables, and JSON and plots in $(B)/bench/'
+	@echo 'bench-native      the fast paths on this CPU, without the module'
+	@echo 'bench-vm          with the module, in emulated machines: the same, what ordinary'
+	@echo '                  processes pay, how cost grows; KERNEL='
 	@echo 'style             checkpatch, sparse, shellcheck, manual pages, clang-format'
 	@echo 'format            let clang-format put all but the module in order'
 	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
@@ -256,16 +257,16 @@ kselftests:
 demo:
 	tests/vm/run --kernel $(or $(KERNEL),6.12) --timeout 900 -- demo
 
+# One after the other: on a CPU that others use nothing can be timed. bench-native is
+# in tests/bench/rules.mk.
 .PHONY: bench
 bench:
-	@for k in $(or $(KERNEL),6.1 6.12); do \
-		for b in bench-calls bench-messages; do \
-			tests/vm/run --kernel $$k --timeout 900 -- $$b $(or $(N),10000) || exit; \
-		done; done
+	@$(MAKE) --no-print-directory bench-native
+	@$(MAKE) --no-print-directory bench-vm
 
 .PHONY: bench-vm
 bench-vm:
-	@for k in $(or $(KERNEL),6.1 6.12); do tests/bench-vm $$k || exit; done
+	@for k in $(or $(KERNEL),6.1 6.12); do tests/bench/vm $$k || exit; done
 
 .PHONY: stress
 stress:

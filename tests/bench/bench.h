@@ -98,9 +98,13 @@ double figures_median(const char *name, enum pinning place, size_t size);
 int machine_cpu(int side);
 bool machine_has_two_cpus(void);
 bool machine_has_pku(void);
+/* By QEMU, in software: targets make no sense. */
+bool machine_is_emulated(void);
 /* Have the calling process run where this side does at a place. */
 void machine_pin(enum pinning place, int side);
-/* In a child of its own; what it does must be over in some seconds. */
+/* The calling process is ended if it does not say this again for a long time. */
+void machine_is_alive(void);
+/* In a child of its own. */
 void machine_in_child(void (*fn)(void));
 
 /* --- the jobs; SMALL bytes are the message of all round trips */

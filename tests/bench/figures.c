@@ -51,6 +51,7 @@ void figures_measure(const struct job *job)
 	double min = 0;
 	int i;
 
+	machine_is_alive();
 	run(job, samples / 4 + 1, &h); /* to be warm */
 	for (i = 0; i < REPEATS; i++) {
 		run(job, samples, &h);

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <signal.h>
@@ -11,10 +12,11 @@
 
 #include "shared.h"
 
-/* Whatever hangs is ended; on a busy machine all takes many times as long. */
-#define CHILD_SECONDS 300
+/* For one figure: what hangs is ended. On a busy machine all takes many times as long. */
+#define PATIENCE 300
 
-#define CPUID7_OSPKE (1U << 4)
+#define CPUID7_OSPKE	 (1U << 4)
+#define CPUID_HYPERVISOR 0x40000000
 
 void bench_fail(const char *file, int line, const char *what)
 {
@@ -49,6 +51,14 @@ bool machine_has_pku(void)
 	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && ecx & CPUID7_OSPKE;
 }
 
+bool machine_is_emulated(void)
+{
+	unsigned int eax, name[3];
+
+	__cpuid(CPUID_HYPERVISOR, eax, name[0], name[1], name[2]);
+	return !memcmp(name, "TCGTCGTCGTCG", sizeof(name));
+}
+
 void machine_pin(enum pinning place, int side)
 {
 	cpu_set_t set;
@@ -56,6 +66,11 @@ void machine_pin(enum pinning place, int side)
 	CPU_ZERO(&set);
 	CPU_SET(machine_cpu(place == TWO_CPUS && side), &set);
 	MUST(!sched_setaffinity(0, sizeof(set), place == FREE ? &shared->cpus : &set));
+}
+
+void machine_is_alive(void)
+{
+	alarm(PATIENCE);
 }
 
 void machine_in_child(void (*fn)(void))
@@ -68,7 +83,7 @@ void machine_in_child(void (*fn)(void))
 	MUST(pid >= 0);
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		alarm(CHILD_SECONDS);
+		machine_is_alive();
 		fn();
 		fflush(stdout);
 		_exit(0);

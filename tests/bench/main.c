@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * native [PREFIX]: what calls and messages cost on this very CPU, without the
+ * native [PREFIX [N]]: what calls and messages cost on this very CPU, without the
  * module, beside what the kernel offers. A table; with PREFIX also PREFIX.json and
- * columns for plotting. native -r [N]: only the library's part, and the table, with
- * one Nth of the samples, for machines that are emulated.
+ * columns for plotting. native -r [N]: only the library's part, and the table. With
+ * one Nth of the samples, for machines that are emulated. bench-placed, for guests,
+ * is the same with placed processes and the module.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ int main(int argc, char **argv)
 	machine_pin(ONE_CPU, 0);
 	timer_init();
 	shared->timer = timer;
-	figures_init(only_rpal && argc > 2 ? atoi(argv[2]) : 1);
+	figures_init(argc > 2 ? atoi(argv[2]) : 1);
 	machine_in_child(floor_measure);
 	calls_measure();
 	messages_measure();

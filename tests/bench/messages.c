@@ -180,7 +180,8 @@ static void count_system_calls(const struct end *e)
 	MUST(!sigaltstack(&ss, NULL));
 	MUST(!sigaction(SIGSYS, &sa, NULL));
 	if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector)) {
-		printf("system calls are not counted: no syscall user dispatch here\n");
+		/* Not for threads that the module knows, which hooks the same. */
+		printf("system calls of messages are not counted here\n");
 		return;
 	}
 	/* It does see them. */

@@ -224,7 +224,9 @@ int report_write(const char *path)
 	set(j, "messages_looked_at", json_integer(shared->entered.messages));
 	set(j, "messages_that_entered_the_kernel", json_integer(shared->entered.entered));
 	set(j, "machine", machine());
-	set(j, "targets", targets());
+	set(j, "emulated", json_boolean(machine_is_emulated()));
+	if (!machine_is_emulated())
+		set(j, "targets", targets());
 	set(j, "figures", figures());
 	ret = json_dump_file(j, path, JSON_INDENT(2) | JSON_REAL_PRECISION(8));
 	json_decref(j);

@@ -52,10 +52,12 @@ void table_print(void)
 	       "%u messages were looked at, %u have entered the kernel.\n\n",
 	       timer.hz / 1e6, timer.overhead, machine_has_pku() ? "yes" : "no (pku = false)",
 	       shared->entered.messages, shared->entered.entered);
+	if (machine_is_emulated())
+		printf("This CPU is emulated: nothing of it says what a real one needs.\n\n");
 	printf("%-30s %7s %-8s %5s %11s %11s %11s %11s %10s %9s %9s\n", "what", "bytes", "where",
 	       "batch", "median", "p99", "p99.9", "min", "median ns", "/ floor", "/ kernel");
 	while ((f = figures_next(&i)))
 		print_line(f);
-	if (figures_best_kernel(ONE_CPU))
+	if (figures_best_kernel(ONE_CPU) && !machine_is_emulated())
 		print_targets();
 }
