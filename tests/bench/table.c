@@ -49,7 +49,7 @@ void table_print(void)
 
 	printf("Cycles are those of the TSC, %.0f MHz, less the %lu that it takes to read it.\n"
 	       "Of a batch the mean counts as one sample. Protection keys: %s.\n"
-	       "%u messages were looked at, %u have entered the kernel.\n\n",
+	       "%u messages were looked at, which made %u system calls.\n\n",
 	       timer.hz / 1e6, timer.overhead, machine_has_pku() ? "yes" : "no (pku = false)",
 	       shared->entered.messages, shared->entered.entered);
 	if (machine_is_emulated())
