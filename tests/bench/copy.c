@@ -13,6 +13,7 @@ const struct copy copy = {
 	.epoll_wait = rpal_epoll_wait,
 	.fdmap = rpal_uds_fdmap_timeout,
 	.write_ptrs = rpal_write_ptrs,
+	.write_ptrs_ex = rpal_write_ptrs_ex,
 	.read_ptrs = rpal_read_ptrs,
 	.last_error = rpal_last_error,
 };

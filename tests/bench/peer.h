@@ -30,6 +30,8 @@ struct copy {
 	int (*epoll_wait)(int epfd, struct epoll_event *events, int max, int timeout);
 	int (*fdmap)(uint64_t sid_fd, uint64_t *handle, int timeout_ms);
 	int (*write_ptrs)(int id, uint64_t handle, int64_t *words, int n);
+	int (*write_ptrs_ex)(int id, uint64_t handle, const int64_t *words, int n,
+			     unsigned int flags, rpal_delivery_t *how);
 	int (*read_ptrs)(int fd, int64_t *words, int n);
 	const char *(*last_error)(void);
 };
