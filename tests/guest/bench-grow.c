@@ -6,9 +6,10 @@
  * up to 64, with them no more than there are keys. Medians of TSC ticks: a link
  * made and ended between two of them, and munmap of a touched page in one whose
  * peers sleep (bench-flush has peers that run). Then the memory that each takes, as
- * the kernel charges it to their cgroup; what registering a thread costs beside others; calls to a service,
- * all of whose peers and receivers sleep, by the number of both; and what a program
- * does that is placed and one that is not, from vfork() to its end.
+ * the kernel charges it to their cgroup; what registering a thread costs beside
+ * others; calls by the number of the callee's receivers and of the caller's peers, all
+ * of which sleep; and what a program does that is placed and one that is not, from
+ * vfork() to its end.
  *
  *	bench: name=grow services=N link=T unlink=T munmap=T munmap_plain=T
  *	bench: name=memory process_kb=K placed_kb=K registered_kb=K link_bytes=B
