@@ -43,8 +43,10 @@ $tables[0] as $table |
 		aim("lazy call / socket + epoll on one CPU, instructions"; $counted.lazy_by_epoll; 1),
 		aim("interrupts of an owner's munmap - peers that run"; $flush | most_interrupts; 0.05)
 	] + [
-		$ordinary[] | aim("\(.op), idle / not loaded"; .idle_ratio; 1.005),
-			aim("\(.op), 16 linked services / not loaded"; .busy_ratio; .op | busy_limit)
+		($ordinary | max_by(.idle_ratio) |
+			aim("idle / not loaded, the worst (\(.op))"; .idle_ratio; 1.005)),
+		($ordinary[] |
+			aim("16 linked services / not loaded, \(.op)"; .busy_ratio; .op | busy_limit))
 	]),
 	machine: {
 		kernel: $release, version: $kernel, project: $commit, emulator: $qemu, host: $host,
