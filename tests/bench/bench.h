@@ -123,11 +123,10 @@ void calls_measure(void);
 void messages_measure(void);
 void kernel_measure(void);
 
-/* What the messages' steady state costs in system calls: set by messages_measure()
- * in what all processes share. */
+/* What the messages' steady state costs in system calls; see shared.h. */
 struct entered {
 	unsigned int messages; /* round trips looked at */
-	unsigned int entered;  /* of them, those that have entered the kernel */
+	unsigned int entered;  /* system calls that these have made */
 };
 
 /* --- report.c, table.c */
