@@ -21,10 +21,11 @@
 
 enum { OP_MUNMAP = OP_USER, OP_RUN };
 
-/* What a puppet that runs looks at, in shared memory. */
+/* Shared memory; who runs counts its turns. */
 struct word {
 	u32 running;
 	u32 stop;
+	u64 turns[MOST_PEERS];
 };
 
 static struct word *word;
@@ -38,16 +39,33 @@ static int by_value(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-static u64 munmap_time(void)
+/* Until each is seen to run: another task may have its CPU, which an emulator may stop. */
+static void wait_for_turns(const struct word *w, unsigned int running)
 {
+	unsigned int i;
+	u64 before;
+
+	for (i = 0; i < running; i++) {
+		before = __atomic_load_n(&w->turns[i], __ATOMIC_ACQUIRE);
+		while (__atomic_load_n(&w->turns[i], __ATOMIC_ACQUIRE) == before)
+			test_pause();
+	}
+}
+
+static u64 munmap_time(unsigned int running)
+{
+	static struct word *w; /* its munmap would count */
 	u64 times[ROUNDS], begin;
 	unsigned int i;
 	char *p;
 
+	if (!w)
+		w = test_shared_map(PAGE, TEST_FD_SHARED);
 	for (i = 0; i < ROUNDS; i++) {
 		p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		MUST(p != MAP_FAILED);
 		*(volatile char *)p = 1;
+		wait_for_turns(w, running);
 		begin = __rdtsc();
 		MUST(!munmap(p, PAGE));
 		times[i] = __rdtsc() - begin;
@@ -63,14 +81,14 @@ static void run_until_told(int cpu)
 	test_pin(cpu);
 	__atomic_add_fetch(&w->running, 1, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE))
-		test_pause();
+		__atomic_add_fetch(&w->turns[cpu - 1], 1, __ATOMIC_RELEASE);
 	munmap(w, PAGE);
 }
 
 static void user_op(const struct test_cmd *c, struct test_res *r)
 {
 	if (c->op == OP_MUNMAP)
-		r->val = munmap_time();
+		r->val = munmap_time(c->a[0]);
 	else
 		run_until_told(c->a[0]);
 }
@@ -106,9 +124,9 @@ static u64 interrupts(void)
 	return sum;
 }
 
-static u64 munmap_in_owner(void)
+static u64 munmap_in_owner(unsigned int running)
 {
-	struct test_cmd c = { .op = OP_MUNMAP };
+	struct test_cmd c = { .op = OP_MUNMAP, .a = { running } };
 	struct test_res r;
 
 	puppet_do(&owner, &c, &r);
@@ -145,7 +163,7 @@ static void measure(unsigned int nr_peers, unsigned int running)
 
 	run_peers(running);
 	before = interrupts();
-	ticks = munmap_in_owner();
+	ticks = munmap_in_owner(running);
 	printf("bench: name=flush peers=%u running=%u interrupts=%.2f munmap=%lu\n", nr_peers,
 	       running, (double)(interrupts() - before) / ROUNDS, ticks);
 	stop_peers(running);
