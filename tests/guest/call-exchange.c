@@ -11,7 +11,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define PATH "@call-exchange"
+#define PATH	"@call-exchange"
+#define LEAVING "@call-leaving"
 
 /* Who changes before a message of the other's comes on; hellos do not count. */
 enum { NOBODY, SERVER_ONCE, CLIENT_ONCE, BOTH };
@@ -245,6 +246,47 @@ static void other_end(void)
 	test_end();
 }
 
+/* Goes away in the middle of a link, some times, and then does link. */
+static int leaving_role(void)
+{
+	int fd, sock, left = 2;
+	struct pollfd p;
+
+	call_init(1);
+	fd = rpal_listen(LEAVING);
+	MUST(fd >= 0);
+	test_send_u64(TEST_FD_DRIVER, 0);
+	p = (struct pollfd){ .fd = fd, .events = POLLIN };
+	while (left && poll(&p, 1, -1) == 1) {
+		sock = accept(fd, NULL, NULL);
+		if (sock < 0)
+			continue;
+		close(sock);
+		left--;
+	}
+	test_send_u64(TEST_FD_DRIVER, rpal_accept(fd, test_patience() * 1000, &sock) > 0);
+	pause();
+	return 0;
+}
+
+static void goes_away(void)
+{
+	struct test_spawn s = { .role = "leaving", .group = "call" };
+	struct test_child leaving;
+	int id, sock;
+
+	test_begin("a service that goes away while it is linked is tried again");
+	MUST(!test_spawn(&leaving, &s));
+	test_recv_u64(leaving.sock);
+	id = rpal_connect(LEAVING, test_patience() * 1000, &sock);
+	if (CHECK(id > 0, "%d: %s", id, rpal_last_error())) {
+		CHECK_IS(test_recv_u64(leaving.sock), 1);
+		close(sock);
+	}
+	test_reap(&leaving);
+	test_end();
+}
+
 static int client_role(void)
 {
 	static const char *const names[] = { "nobody changes identity while linking",
@@ -276,12 +318,15 @@ static int client_role(void)
 		test_end();
 	}
 	other_end();
+	goes_away();
 	return 0;
 }
 
-static const struct test_role roles[] = {
-	{ "server", server_role }, { "client", client_role }, { "late", late_role }, {}
-};
+static const struct test_role roles[] = { { "server", server_role },
+					  { "client", client_role },
+					  { "late", late_role },
+					  { "leaving", leaving_role },
+					  {} };
 
 int main(int argc, char **argv)
 {

@@ -17,8 +17,8 @@
  * All functions may be called from any thread. Of a signal handler's there are
  * rpal_call(), rpal_copy_buffer() and rpal_read_access_safety(), in a thread that is
  * a sender or receiver already, and the two that give sentences. Once a thread that
- * has been one is ending, from when destructors of thread-specific data run, they fail
- * with -ENXIO.
+ * has been one is ending, from when destructors of thread-specific data run, they
+ * fail: those that return an errno with -ENXIO.
  */
 #ifndef _RPAL_H
 #define _RPAL_H
@@ -169,8 +169,8 @@ int rpal_is_enabled_fast(void);
  * While a thread is registered it has no restartable sequences (rseq): the
  * kernel would update them in the wrong process.
  *
- * Return: 0, or a negative errno: -ENXIO (no rpal_init()), -ENOSPC (all
- * receivers of rpal_init() are taken), -EOPNOTSUPP (user shadow stack, AMX or
+ * Return: 0, or a negative errno: -ENXIO (no rpal_init(), or the thread is ending
+ * and was registered before), -ENOSPC (all receivers of rpal_init() are taken), -EOPNOTSUPP (user shadow stack, AMX or
  * syscall user dispatch in use), -EBUSY, -ENOMEM.
  */
 int rpal_thread_init(void);
