@@ -202,13 +202,14 @@ KO		:= $(KB)/kmod/rpal.ko
 KMAKE		= $(MAKE) -C $(KDIR) M=$(CURDIR)/$(KB)/kmod
 
 # A copy of the sources for each kernel, with the times kept, so that the
-# kernel's make sees what has changed; what is gone in the tree goes there, too.
+# kernel's make sees what has changed; what is gone in the tree goes there, too
+# (offsets.h and *.mod.c are made there).
 .PHONY: module-source
 module-source:
 	@test -e kmod/Kbuild || { echo 'no kmod/Kbuild' >&2; exit 1; }
 	@mkdir -p $(KB)/kmod $(KB)/include
 	@cp -pr kmod include $(KB)/
-	@cd $(KB) && find kmod include -type f \( -name '*.[chS]' ! -name '*.mod.c' -o -name Kbuild \) | \
+	@cd $(KB) && find kmod include -type f \( -name '*.[chS]' ! -name '*.mod.c' ! -name offsets.h -o -name Kbuild \) | \
 		while read -r f; do test -e "$(CURDIR)/$$f" || rm -f "$$f"; done
 
 .PHONY: module
@@ -218,7 +219,7 @@ module: module-source
 
 # For tests: a module that is in the way of ours.
 .PHONY: test-module
-test-module:
+test-module: module-source
 	@mkdir -p $(KB)/test-module
 	@cp -p tests/module/* $(KB)/test-module/
 	+@$(MAKE) -C $(KDIR) M=$(CURDIR)/$(KB)/test-module modules

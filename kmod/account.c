@@ -253,15 +253,13 @@ static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 /* account_user_time(task, cputime), with interrupts off */
 RPAL_CALLBACK(rpal_on_account_user_time)
 {
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!rpal_maybe_ours() ||
-	    (struct task_struct *)rpal_fregs(fregs)->di != current)
+	    (struct task_struct *)regs->di != current)
 		return;
 	rcu_read_lock();
 	if (rpal_thread_current()) {
-		rpal_hook_fired(ops);
-		rpal_divert(fregs, parent_ip, account_user_time_of_called);
+		rpal_hook_fired(hook);
+		rpal_divert(regs, account_user_time_of_called);
 	}
 	rcu_read_unlock();
 }

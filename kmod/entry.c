@@ -81,18 +81,16 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 {
 	struct rpal_tcb *t;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (rpal_debug_no_lazy)
 		return;
 	rcu_read_lock();
 	t = rpal_thread_current();
 	if (t)
-		rpal_hook_fired(ops);
+		rpal_hook_fired(hook);
 	if (t && rpal_borrowing(t, current_pt_regs()))
-		rpal_divert(fregs, parent_ip, dispatch_borrowed);
+		rpal_divert(regs, dispatch_borrowed);
 	else if (t && must_not_make(current_pt_regs()))
-		rpal_divert(fregs, parent_ip, dispatch_refused);
+		rpal_divert(regs, dispatch_refused);
 	else if (t)
 		rpal_account_syscall(t, current_pt_regs());
 	rcu_read_unlock();
@@ -128,13 +126,11 @@ static void do_signal_as_itself(struct pt_regs *regs)
 /* arch_do_signal_or_restart(regs): before any signal is looked at */
 RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart)
 {
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!rpal_maybe_ours())
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	if (says_it_calls())
-		rpal_divert(fregs, parent_ip, do_signal_as_itself);
+		rpal_divert(regs, do_signal_as_itself);
 }
 
 /* ------------------------------------------------------------------ faults */
@@ -173,14 +169,12 @@ static bool not_itself(void)
 /* unhandled_signal(task, sig) */
 RPAL_CALLBACK(rpal_on_unhandled_signal)
 {
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!rpal_maybe_ours() ||
-	    (struct task_struct *)rpal_fregs(fregs)->di != current)
+	    (struct task_struct *)regs->di != current)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	if (not_itself())
-		rpal_divert(fregs, parent_ip, fault_of_another);
+		rpal_divert(regs, fault_of_another);
 }
 
 /*
@@ -211,19 +205,16 @@ static int force_as_itself(struct kernel_siginfo *info,
  */
 RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 {
-	struct pt_regs *regs = rpal_fregs(fregs);
 	struct kernel_siginfo *info = (struct kernel_siginfo *)regs->di;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!rpal_maybe_ours() || (struct task_struct *)regs->si != current)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	if (is_debuggers(info)) {
 		if (not_itself())
-			rpal_divert(fregs, parent_ip, step_passed_over);
+			rpal_divert(regs, step_passed_over);
 	} else if (says_it_calls()) {
-		rpal_divert(fregs, parent_ip, force_as_itself);
+		rpal_divert(regs, force_as_itself);
 	}
 }
 
@@ -249,13 +240,11 @@ static void exit_of_thread(long code)
 /* do_exit(code) */
 RPAL_CALLBACK(rpal_on_do_exit)
 {
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!rpal_maybe_ours())
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	rcu_read_lock();
 	if (rpal_thread_current())
-		rpal_divert(fregs, parent_ip, exit_of_thread);
+		rpal_divert(regs, exit_of_thread);
 	rcu_read_unlock();
 }

@@ -190,14 +190,12 @@ RPAL_CALLBACK(rpal_on_bad_area_nosemaphore)
 	struct rpal_space *space = rpal_space_current();
 	unsigned int slot;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space)
 		return;
-	rpal_hook_fired(ops);
-	slot = slot_of(rpal_fregs(fregs)->dx);
+	rpal_hook_fired(hook);
+	slot = slot_of(regs->dx);
 	if (slot && slot < RPAL_NR_SLOTS && slot != space->slot)
-		rpal_divert(fregs, parent_ip, bad_area);
+		rpal_divert(regs, bad_area);
 }
 
 /* In place of pin_user_pages_fast(): as if nothing was there. */
@@ -227,15 +225,12 @@ static bool is_own(struct rpal_space *space, unsigned long start,
 RPAL_CALLBACK(rpal_on_pin_user_pages_fast)
 {
 	struct rpal_space *space = rpal_space_current();
-	struct pt_regs *regs = rpal_fregs(fregs);
 	int nr_pages = regs->si;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space || nr_pages <= 0)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	if (!is_own(space, regs->di,
 		    regs->di + ((u64)nr_pages << PAGE_SHIFT)))
-		rpal_divert(fregs, parent_ip, pin_refused);
+		rpal_divert(regs, pin_refused);
 }

@@ -13,6 +13,10 @@
  * does that, which is there only when they are tried: at load, or if the module was
  * switched off then, before the first use. What is looked at later is whether
  * the tracer still has the hook, and whether the function still calls the tracer.
+ *
+ * Functions that many ordinary processes come by call thunk.S directly, not the tracer,
+ * which would take some fifty instructions to ask us. There can be but one such caller
+ * of a function: if a BPF program has it, the tracer calls us there, too.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -35,46 +39,72 @@
  * @name:	its name
  * @func:	our callback
  * @diverts:	whether that may send calls elsewhere, else it changes arguments
- * @on:		registered with the tracer; under hook_mutex
+ * @original:	then, where the thunk to the function goes, or NULL if there is none
+ * @entry:	what it calls directly, in thunk.S, or NULL
+ * @self:	where that finds this
+ * @deaf:	for tests: the callback is not called
  * @tried:	the callback has seen a call of ours
  * @function:	address of the function
  * @site:	address of the instruction in it that calls the tracer
  * @fired:	calls for tasks that may be ours, since it was installed
- * @ops:	what the tracer knows of it
+ * @traced:	what the tracer knows of it if that calls us
+ * @direct:	what it knows if the function calls @entry
+ * @on:		the one of them that is registered, or NULL; under hook_mutex
  */
 struct rpal_hook {
 	const char *name;
-	ftrace_func_t func;
+	void (*func)(struct rpal_hook *hook, struct pt_regs *regs);
 	bool diverts;
-	bool on;
+	unsigned long *original;
+	const char *entry;
+	struct rpal_hook **self;
+	bool deaf;
 	bool tried;
 	unsigned long function;
 	unsigned long site;
 	unsigned long __percpu *fired;
-	struct ftrace_ops ops;
+	struct ftrace_ops traced;
+	struct ftrace_ops direct;
+	struct ftrace_ops *on;
 };
 
-#define ARGUMENTS(sym, fn)	{ .name = sym, .func = fn }
-#define DIVERT(sym, fn)		{ .name = sym, .func = fn, .diverts = true }
+#define ARGUMENTS(sym, fn, ...)						\
+	{ .name = sym, .func = fn, ##__VA_ARGS__ }
+#define DIVERT(sym, fn, ...)						\
+	{ .name = sym, .func = fn, .diverts = true, ##__VA_ARGS__ }
+#define ORIGINAL(thunk)	.original = &rpal_addr_##thunk
+#define WARM(name)	.entry = rpal_enter_##name, .self = &rpal_hook_##name
 
 static struct rpal_hook hooks[] = {
 	ARGUMENTS("setup_arg_pages", rpal_on_setup_arg_pages),
-	ARGUMENTS(RPAL_GET_UNMAPPED_AREA, rpal_on_get_unmapped_area),
-	ARGUMENTS("vm_unmapped_area", rpal_on_vm_unmapped_area),
-	ARGUMENTS("mmap_region", rpal_on_mmap_region),
-	ARGUMENTS("do_mprotect_pkey", rpal_on_do_mprotect_pkey),
+	ARGUMENTS(RPAL_GET_UNMAPPED_AREA, rpal_on_get_unmapped_area,
+		  WARM(get_unmapped_area)),
+	ARGUMENTS("vm_unmapped_area", rpal_on_vm_unmapped_area,
+		  WARM(vm_unmapped_area)),
+	ARGUMENTS("mmap_region", rpal_on_mmap_region, WARM(mmap_region)),
+	ARGUMENTS("do_mprotect_pkey", rpal_on_do_mprotect_pkey,
+		  WARM(do_mprotect_pkey)),
 	ARGUMENTS("finalize_exec", rpal_on_finalize_exec),
 	ARGUMENTS("exit_mmap", rpal_on_exit_mmap),
-	ARGUMENTS("signal_setup_done", rpal_on_signal_setup_done),
-	DIVERT("bad_area_nosemaphore", rpal_on_bad_area_nosemaphore),
-	DIVERT("pin_user_pages_fast", rpal_on_pin_user_pages_fast),
-	DIVERT("wake_up_new_task", rpal_on_wake_up_new_task),
-	DIVERT("arch_do_signal_or_restart", rpal_on_arch_do_signal_or_restart),
-	DIVERT("do_exit", rpal_on_do_exit),
+	ARGUMENTS("signal_setup_done", rpal_on_signal_setup_done,
+		  WARM(signal_setup_done)),
+	DIVERT("bad_area_nosemaphore", rpal_on_bad_area_nosemaphore,
+	       WARM(bad_area_nosemaphore), ORIGINAL(bad_area_nosemaphore)),
+	DIVERT("pin_user_pages_fast", rpal_on_pin_user_pages_fast,
+	       WARM(pin_user_pages_fast)),
+	DIVERT("wake_up_new_task", rpal_on_wake_up_new_task,
+	       ORIGINAL(wake_up_new_task)),
+	DIVERT("arch_do_signal_or_restart", rpal_on_arch_do_signal_or_restart,
+	       WARM(arch_do_signal_or_restart),
+	       ORIGINAL(arch_do_signal_or_restart)),
+	DIVERT("do_exit", rpal_on_do_exit, ORIGINAL(do_exit)),
 	DIVERT("syscall_user_dispatch", rpal_on_syscall_user_dispatch),
-	DIVERT("account_user_time", rpal_on_account_user_time),
-	DIVERT("force_sig_info_to_task", rpal_on_force_sig_info_to_task),
-	DIVERT("unhandled_signal", rpal_on_unhandled_signal),
+	DIVERT("account_user_time", rpal_on_account_user_time,
+	       ORIGINAL(account_user_time)),
+	DIVERT("force_sig_info_to_task", rpal_on_force_sig_info_to_task,
+	       WARM(force_sig_info_to_task), ORIGINAL(force_sig_info_to_task)),
+	DIVERT("unhandled_signal", rpal_on_unhandled_signal,
+	       WARM(unhandled_signal)),
 };
 
 static DEFINE_MUTEX(hook_mutex);
@@ -86,17 +116,91 @@ static const char *failed;		/* at the last attempt; under hook_mutex */
 /* For tests: one that is not there, or does nothing. Under hook_mutex. */
 static struct rpal_hook *left_out;
 
-static void deaf(unsigned long ip, unsigned long parent_ip,
-		 struct ftrace_ops *ops, struct ftrace_regs *fregs)
+/**
+ * rpal_trying - the task that is just trying the hooks, NULL at most times
+ *
+ * Under hook_mutex. While there is one, no entry returns at once.
+ */
+struct task_struct *rpal_trying;
+
+/* ------------------------------------------------------------------- callbacks */
+
+/* Made by rpal_probe(): nothing else calls any of them with no arguments at all. */
+static bool is_trial(const struct pt_regs *regs)
 {
+	return READ_ONCE(rpal_trying) == current &&
+	       !(regs->di | regs->si | regs->dx | regs->cx | regs->r8 | regs->r9);
 }
 
-static void hook_off(struct rpal_hook *hook)
+/* Another hook sends away the calls of one that may only change arguments. */
+static void note_trial(struct rpal_hook *hook, struct pt_regs *regs)
 {
-	if (!hook->on)
-		return;
-	unregister_ftrace_function(&hook->ops);
-	hook->on = false;
+	if (!hook->deaf)
+		WRITE_ONCE(hook->tried, true);
+	if (hook->diverts || hook->on == &hook->direct)
+		regs->ip = (unsigned long)rpal_probe_skip;
+}
+
+/**
+ * rpal_hook_enter() - a function that is hooked has been called
+ * @hook:	its hook
+ * @regs:	as for callbacks
+ *
+ * Context: that of the function.
+ */
+void rpal_hook_enter(struct rpal_hook *hook, struct pt_regs *regs)
+{
+	if (unlikely(is_trial(regs)))
+		note_trial(hook, regs);
+	else if (likely(!hook->deaf))
+		hook->func(hook, regs);
+}
+
+static void traced(unsigned long ip, unsigned long parent_ip,
+		   struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	rpal_hook_enter(container_of(ops, struct rpal_hook, traced),
+			rpal_fregs(fregs));
+}
+
+/**
+ * rpal_hook_fired() - count a call for a task that may be ours
+ * @hook:	the hook
+ *
+ * Context: a callback.
+ */
+void rpal_hook_fired(struct rpal_hook *hook)
+{
+	this_cpu_inc(*hook->fired);
+}
+
+/* ------------------------------------------------------------ one that is hooked */
+
+/*
+ * May somebody else divert calls of the function, such as a live patch? As with the
+ * tracer's hooks: not if we do.
+ */
+static int share(struct ftrace_ops *ops, enum ftrace_ops_cmd cmd)
+{
+	struct rpal_hook *hook = container_of(ops, struct rpal_hook, direct);
+
+	if (hook->diverts && cmd != FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER)
+		return -EBUSY;
+	return 0;
+}
+
+static int direct_on(struct rpal_hook *hook)
+{
+	int err;
+
+	if (!hook->entry)
+		return -EBUSY;
+	/* Before the tracer asks; it forgets flags, but not this. */
+	hook->direct.ops_func = share;
+	err = rpal_direct_on(&hook->direct, (unsigned long)hook->entry);
+	if (!err)
+		hook->on = &hook->direct;
+	return err;
 }
 
 static int hook_on(struct rpal_hook *hook)
@@ -106,10 +210,23 @@ static int hook_on(struct rpal_hook *hook)
 	/* A call that is to try it would reach the function if it diverts. */
 	if (hook == left_out && hook->diverts)
 		return 0;
-	hook->ops.func = hook == left_out ? deaf : hook->func;
-	err = register_ftrace_function(&hook->ops);
-	hook->on = !err;
+	hook->deaf = hook == left_out;
+	err = direct_on(hook);
+	if (err != -EBUSY)
+		return err;
+	err = register_ftrace_function(&hook->traced);
+	if (!err)
+		hook->on = &hook->traced;
 	return err;
+}
+
+static void hook_off(struct rpal_hook *hook)
+{
+	if (hook->on == &hook->direct)
+		rpal_direct_off(&hook->direct, (unsigned long)hook->entry);
+	else if (hook->on)
+		unregister_ftrace_function(&hook->traced);
+	hook->on = NULL;
 }
 
 static void uninstall(void)
@@ -129,9 +246,10 @@ static void uninstall(void)
  */
 static bool in_place(const struct rpal_hook *hook)
 {
+	struct ftrace_ops *on = READ_ONCE(hook->on);
 	u8 opcode = 0;
 
-	if (!(READ_ONCE(hook->ops.flags) & FTRACE_OPS_FL_ENABLED))
+	if (!on || !(READ_ONCE(on->flags) & FTRACE_OPS_FL_ENABLED))
 		return false;
 	copy_from_kernel_nofault(&opcode, (void *)hook->site, sizeof(opcode));
 	return opcode == CALL_INSN_OPCODE || opcode == INT3_INSN_OPCODE;
@@ -148,33 +266,6 @@ static const struct rpal_hook *find_missing(void)
 	return NULL;
 }
 
-/**
- * rpal_hook_tried() - a call has come that was made to try a hook
- * @ops:	of the hook
- * @fregs:	registers at the call
- *
- * Context: a callback.
- */
-void rpal_hook_tried(struct ftrace_ops *ops, struct ftrace_regs *fregs)
-{
-	struct rpal_hook *hook = container_of(ops, struct rpal_hook, ops);
-
-	WRITE_ONCE(hook->tried, true);
-	if (hook->diverts)
-		rpal_fregs(fregs)->ip = (unsigned long)rpal_probe_skip;
-}
-
-/**
- * rpal_hook_fired() - count a call for a task that may be ours
- * @ops:	of the hook
- *
- * Context: a callback.
- */
-void rpal_hook_fired(struct ftrace_ops *ops)
-{
-	this_cpu_inc(*container_of(ops, struct rpal_hook, ops)->fired);
-}
-
 static bool fires(struct rpal_hook *hook)
 {
 	/* A function that is not hooked would do what it is there for. */
@@ -187,27 +278,50 @@ static bool fires(struct rpal_hook *hook)
 /* Of those that divert, or of the others, one that does not fire. */
 static const struct rpal_hook *find_silent(bool diverts)
 {
+	const struct rpal_hook *silent = NULL;
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+	WRITE_ONCE(rpal_trying, current);
+	for (i = 0; i < ARRAY_SIZE(hooks) && !silent; i++) {
 		if (hooks[i].diverts == diverts && !fires(&hooks[i]))
-			return &hooks[i];
+			silent = &hooks[i];
 	}
-	return NULL;
+	WRITE_ONCE(rpal_trying, NULL);
+	return silent;
 }
 
 /* Calls of ours, sent away from functions whose hooks must not do that. */
 static void skip(unsigned long ip, unsigned long parent_ip,
 		 struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	if (parent_ip == (unsigned long)rpal_probe_return)
-		rpal_fregs(fregs)->ip = (unsigned long)rpal_probe_skip;
+	struct pt_regs *regs = rpal_fregs(fregs);
+
+	if (is_trial(regs))
+		regs->ip = (unsigned long)rpal_probe_skip;
 }
 
 static struct ftrace_ops skip_ops = {
 	.func = skip,
 	.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_IPMODIFY,
 };
+
+static int skip_on(void)
+{
+	bool first = true;
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; i < ARRAY_SIZE(hooks) && !err; i++) {
+		if (hooks[i].on != &hooks[i].traced || hooks[i].diverts)
+			continue;
+		err = ftrace_set_filter_ip(&skip_ops, hooks[i].site, 0, first);
+		first = false;
+	}
+	/* Some are always traced: without a filter it would have all functions. */
+	if (!err && first)
+		err = -ENOENT;
+	return err ?: register_ftrace_function(&skip_ops);
+}
 
 /*
  * A live patch of a function whose arguments we change does no harm, but then the
@@ -216,7 +330,7 @@ static struct ftrace_ops skip_ops = {
 static const struct rpal_hook *try_arguments(void)
 {
 	const struct rpal_hook *silent;
-	int err = register_ftrace_function(&skip_ops);
+	int err = skip_on();
 
 	if (err == -EBUSY) {
 		pr_info("a function is held by a live patch or another module: not all hooks are tried\n");
@@ -403,6 +517,18 @@ void rpal_hook_reschedule(void)
 		schedule_removal();
 }
 
+static int set_filters(struct rpal_hook *hook)
+{
+	int err;
+
+	if (!hook->site)
+		return -EINVAL;
+	err = ftrace_set_filter_ip(&hook->traced, hook->site, 0, 0);
+	if (!err && hook->entry)
+		err = ftrace_set_filter_ip(&hook->direct, hook->site, 0, 0);
+	return err;
+}
+
 static int prepare(struct rpal_hook *hook)
 {
 	unsigned long addr = rpal_sym_find(hook->name);
@@ -415,13 +541,15 @@ static int prepare(struct rpal_hook *hook)
 		return -ENOMEM;
 	hook->function = addr;
 	hook->site = rpal_k_ftrace_location(addr);
-	hook->ops.flags = FTRACE_OPS_FL_PERMANENT;
+	hook->traced.func = traced;
+	hook->traced.flags = FTRACE_OPS_FL_PERMANENT;
 	if (hook->diverts)
-		hook->ops.flags |= FTRACE_OPS_FL_IPMODIFY;
-	err = hook->site ? ftrace_set_filter_ip(&hook->ops, hook->site, 0, 0) :
-			   -EINVAL;
-	if (!err && !hook->diverts)
-		err = ftrace_set_filter_ip(&skip_ops, hook->site, 0, 0);
+		hook->traced.flags |= FTRACE_OPS_FL_IPMODIFY;
+	if (hook->original)
+		*hook->original = hook->site + MCOUNT_INSN_SIZE;
+	if (hook->self)
+		*hook->self = hook;
+	err = set_filters(hook);
 	if (err)
 		pr_err("%s cannot be traced on this kernel (%d)\n", hook->name,
 		       err);
@@ -463,7 +591,8 @@ void rpal_hook_exit(void)
 		uninstall();
 	mutex_unlock(&hook_mutex);
 	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		ftrace_free_filter(&hooks[i].ops);
+		ftrace_free_filter(&hooks[i].traced);
+		ftrace_free_filter(&hooks[i].direct);
 		free_percpu(hooks[i].fired);
 	}
 	ftrace_free_filter(&skip_ops);
@@ -549,10 +678,11 @@ void rpal_hook_show(struct seq_file *seq)
 	unsigned int i;
 
 	mutex_lock(&hook_mutex);
-	seq_puts(seq, "hook kind installed fired\n");
+	seq_puts(seq, "hook kind called installed fired\n");
 	for (i = 0; i < ARRAY_SIZE(hooks); i++)
-		seq_printf(seq, "%s %s %s %lu\n", hooks[i].name,
+		seq_printf(seq, "%s %s %s %s %lu\n", hooks[i].name,
 			   hooks[i].diverts ? "diverts" : "arguments",
+			   hooks[i].on == &hooks[i].direct ? "directly" : "traced",
 			   state_of(&hooks[i]), times_fired(&hooks[i]));
 	fault = find_fault(true);
 	if (fault)

@@ -7,7 +7,8 @@
  * sleeps with PREEMPT_RT, which all do but the raw ones, those of signals and wait
  * queues among them. It may change the arguments, or, where the table in hook.c says
  * so, divert the call to a replacement of the same type, which may do what the
- * function itself may. Every callback returns at once for tasks that are not ours.
+ * function itself may: its thunk goes into the function behind the hook. Every
+ * callback returns at once for tasks that are not ours.
  */
 #ifndef RPAL_HOOK_H
 #define RPAL_HOOK_H
@@ -17,39 +18,50 @@
 
 #include "compat/compat.h"
 
-#define RPAL_CALLBACK(name)						\
-	void name(unsigned long ip, unsigned long parent_ip,		\
-		  struct ftrace_ops *ops, struct ftrace_regs *fregs)
-
-/* thunk.S: calls of ours by which hooks are tried come from this address. */
-unsigned long rpal_probe(unsigned long function);
-extern const char rpal_probe_return[];
-void rpal_probe_skip(void);
-
-/* hook.c */
-void rpal_hook_tried(struct ftrace_ops *ops, struct ftrace_regs *fregs);
-void rpal_hook_fired(struct ftrace_ops *ops);
+struct rpal_hook;
 
 /*
- * Each callback asks this first: a call that is made to try the hook has no arguments
- * that mean anything.
+ * Of the registers only ip and those of arguments are good, and may be changed; ip is
+ * where the function goes on.
  */
-static inline bool rpal_only_tried(unsigned long parent_ip,
-				   struct ftrace_ops *ops,
-				   struct ftrace_regs *fregs)
-{
-	if (likely(parent_ip != (unsigned long)rpal_probe_return))
-		return false;
-	rpal_hook_tried(ops, fregs);
-	return true;
-}
+#define RPAL_CALLBACK(name)						\
+	void name(struct rpal_hook *hook, struct pt_regs *regs)
 
-/* Divert the call, unless it is the replacement's own call of the original. */
-static inline void rpal_divert(struct ftrace_regs *fregs,
-			       unsigned long parent_ip, void *replacement)
+/* thunk.S: what tries the hooks. */
+unsigned long rpal_probe(unsigned long function);
+void rpal_probe_skip(void);
+
+/*
+ * thunk.S: what the entries of functions call that many ordinary processes come by,
+ * and the hooks for which they do that.
+ */
+#define RPAL_ENTRY(name)						\
+	extern const char rpal_enter_##name[];				\
+	extern struct rpal_hook *rpal_hook_##name
+
+RPAL_ENTRY(get_unmapped_area);
+RPAL_ENTRY(vm_unmapped_area);
+RPAL_ENTRY(mmap_region);
+RPAL_ENTRY(do_mprotect_pkey);
+RPAL_ENTRY(signal_setup_done);
+RPAL_ENTRY(bad_area_nosemaphore);
+RPAL_ENTRY(pin_user_pages_fast);
+RPAL_ENTRY(arch_do_signal_or_restart);
+RPAL_ENTRY(force_sig_info_to_task);
+RPAL_ENTRY(unhandled_signal);
+
+/* What these look at besides: in hook.c and in pkey.c. */
+extern struct task_struct *rpal_trying;
+extern atomic_t rpal_nr_heirs;
+
+/* hook.c */
+void rpal_hook_enter(struct rpal_hook *hook, struct pt_regs *regs);
+void rpal_hook_fired(struct rpal_hook *hook);
+
+/* The call goes to a replacement, which may call the original by its thunk. */
+static inline void rpal_divert(struct pt_regs *regs, void *replacement)
 {
-	if (!within_module(parent_ip, THIS_MODULE))
-		rpal_fregs(fregs)->ip = (unsigned long)replacement;
+	regs->ip = (unsigned long)replacement;
 }
 
 /* layout.c */

@@ -72,16 +72,13 @@ static void take_key(struct rpal_space *space, struct mm_struct *mm)
 RPAL_CALLBACK(rpal_on_setup_arg_pages)
 {
 	struct rpal_space *space = rpal_space_current();
-	struct pt_regs *regs = rpal_fregs(fregs);
 	struct mm_struct *mm = current->mm;
 	struct linux_binprm *bprm;
 	unsigned long top, gap, random;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space || space->laid_out)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	bprm = (struct linux_binprm *)regs->di;
 	top = space->end - STACK_TOP_GAP -
 	      random_pages(space->rnd_stack, STACK_RANDOM_BITS);
@@ -227,14 +224,11 @@ static bool may_be_low(struct rpal_space *space, unsigned long addr,
 RPAL_CALLBACK(rpal_on_get_unmapped_area)
 {
 	struct rpal_space *space = laid_out_space();
-	struct pt_regs *regs = rpal_fregs(fregs);
 	unsigned long addr, len, flags;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space || rpal_debug_no_clamp)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	addr = regs->si;
 	len = regs->dx;
 	flags = regs->r8;
@@ -264,12 +258,10 @@ RPAL_CALLBACK(rpal_on_vm_unmapped_area)
 	struct rpal_space *space = laid_out_space();
 	struct vm_unmapped_area_info *info;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space || rpal_debug_no_clamp)
 		return;
-	rpal_hook_fired(ops);
-	info = (struct vm_unmapped_area_info *)rpal_fregs(fregs)->di;
+	rpal_hook_fired(hook);
+	info = (struct vm_unmapped_area_info *)regs->di;
 	if (info->high_limit <= LOW_END)
 		return;				/* MAP_32BIT */
 	if (info->low_limit < space->base || info->low_limit >= space->end)
@@ -282,13 +274,10 @@ RPAL_CALLBACK(rpal_on_vm_unmapped_area)
 RPAL_CALLBACK(rpal_on_mmap_region)
 {
 	struct rpal_space *space = laid_out_space();
-	struct pt_regs *regs = rpal_fregs(fregs);
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	if (space->pkey && !rpal_debug_no_pkey) {
 		regs->cx &= ~((unsigned long)ARCH_VM_PKEY_FLAGS);
 		regs->cx |= (unsigned long)space->pkey << VM_PKEY_SHIFT;
@@ -301,14 +290,11 @@ RPAL_CALLBACK(rpal_on_mmap_region)
 RPAL_CALLBACK(rpal_on_do_mprotect_pkey)
 {
 	struct rpal_space *space = laid_out_space();
-	struct pt_regs *regs = rpal_fregs(fregs);
 	int pkey;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space || !space->pkey || rpal_debug_no_pkey)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	hold_all_keys(current->mm);	/* the program may have freed some */
 	pkey = (int)regs->cx;
 	if (pkey == -1 || pkey == 0)
@@ -324,11 +310,9 @@ RPAL_CALLBACK(rpal_on_finalize_exec)
 	struct mm_struct *mm = current->mm;
 	unsigned long random;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!space)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	if (rpal_in_slot(space, mm->brk, 1))
 		return;
 	random = current->flags & PF_RANDOMIZE ?

@@ -112,14 +112,15 @@ struct heir {
 
 static DEFINE_RAW_SPINLOCK(heir_lock);
 static DEFINE_HASHTABLE(heirs, 8);	/* written under heir_lock, read by RCU */
-static atomic_t nr_heirs = ATOMIC_INIT(0);
+/** rpal_nr_heirs - how many forked children there are; thunk.S looks, too */
+atomic_t rpal_nr_heirs = ATOMIC_INIT(0);
 
 /* RCU read side. */
 static struct heir *heir_of(struct mm_struct *mm)
 {
 	struct heir *heir;
 
-	if (!mm || !atomic_read(&nr_heirs))
+	if (!mm || !atomic_read(&rpal_nr_heirs))
 		return NULL;
 	hash_for_each_possible_rcu(heirs, heir, node, (unsigned long)mm) {
 		if (heir->mm == mm)
@@ -221,7 +222,7 @@ bool rpal_is_heir(struct mm_struct *mm)
  */
 int rpal_heirs(void)
 {
-	return atomic_read(&nr_heirs);
+	return atomic_read(&rpal_nr_heirs);
 }
 
 static int heir_add(struct task_struct *child, const struct rpal_heritage *of)
@@ -237,7 +238,7 @@ static int heir_add(struct task_struct *child, const struct rpal_heritage *of)
 	heir->of.tgid = get_pid(task_tgid(child));
 	raw_spin_lock(&heir_lock);
 	hash_add_rcu(heirs, &heir->node, (unsigned long)heir->mm);
-	atomic_inc(&nr_heirs);
+	atomic_inc(&rpal_nr_heirs);
 	raw_spin_unlock(&heir_lock);
 	rpal_count(RPAL_STAT_HEIRS);
 	return 0;
@@ -254,27 +255,24 @@ static void wake_up_heir(struct task_struct *child)
 		pr_warn_ratelimited("a child of %s cannot have signal handlers\n",
 				    current->comm);
 	rpal_k_wake_up_new_task(child);
-	barrier();
 }
 
 /* wake_up_new_task(child): the child does not run yet */
 RPAL_CALLBACK(rpal_on_wake_up_new_task)
 {
-	struct task_struct *child = (struct task_struct *)rpal_fregs(fregs)->di;
+	struct task_struct *child = (struct task_struct *)regs->di;
 	struct rpal_heritage of;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!child->mm || (!rpal_maybe_ours() && !rpal_heirs()))
 		return;
 	if (!heritage_of_child(&of))
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	/* A peer's memory that its maker had open is not open to the child. */
 	if (of.pkey)
 		child->thread.pkru = rpal_pkru_for(of.pkey);
 	if (child->mm != current->mm)
-		rpal_divert(fregs, parent_ip, wake_up_heir);
+		rpal_divert(regs, wake_up_heir);
 }
 
 /* Not from within a callback: what frees may take locks that sleep. */
@@ -289,11 +287,9 @@ static void heir_free(struct rcu_head *rcu)
 /* exit_mmap(mm): the last user is gone */
 RPAL_CALLBACK(rpal_on_exit_mmap)
 {
-	struct mm_struct *mm = (struct mm_struct *)rpal_fregs(fregs)->di;
+	struct mm_struct *mm = (struct mm_struct *)regs->di;
 	struct heir *heir;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
 	if (!rpal_heirs())
 		return;
 	rcu_read_lock();
@@ -302,10 +298,10 @@ RPAL_CALLBACK(rpal_on_exit_mmap)
 	/* Only this call removes it, and a mm is torn down once. */
 	if (!heir)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	raw_spin_lock(&heir_lock);
 	hash_del_rcu(&heir->node);
-	atomic_dec(&nr_heirs);
+	atomic_dec(&rpal_nr_heirs);
 	raw_spin_unlock(&heir_lock);
 	call_rcu(&heir->rcu, heir_free);
 	rpal_hook_put();
@@ -317,15 +313,13 @@ RPAL_CALLBACK(rpal_on_signal_setup_done)
 {
 	unsigned int pkey;
 
-	if (rpal_only_tried(parent_ip, ops, fregs))
-		return;
-	if (rpal_fregs(fregs)->di || rpal_debug_no_pkey_signal)
+	if (regs->di || rpal_debug_no_pkey_signal)
 		return;
 	if (!rpal_maybe_ours() && !rpal_heirs())
 		return;
 	pkey = pkey_of_current();
 	if (!pkey)
 		return;
-	rpal_hook_fired(ops);
+	rpal_hook_fired(hook);
 	write_pkru(rpal_pkru_for(pkey));
 }

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Thunks to kernel functions whose addresses sym.c has found.
+ * Thunks to kernel functions whose addresses sym.c has found, and from others to
+ * their hooks.
  */
 #include <linux/linkage.h>
 #include <linux/objtool.h>
 #include <asm/frame.h>
 #include <asm/nospec-branch.h>
+#include <asm/ptrace.h>
 #include <asm/unwind_hints.h>
+
+#include "compat/current.h"
+#include "offsets.h"
 
 	.text
 
@@ -49,10 +54,7 @@ SYM_FUNC_START_LOCAL(enter_rax)
 	RET
 SYM_FUNC_END(enter_rax)
 
-/*
- * Call a function with no arguments that mean anything; by the address to which
- * this call returns hooks know that they are tried.
- */
+/* Call a function with no arguments that mean anything. */
 SYM_FUNC_START(rpal_probe)
 	FRAME_BEGIN
 	movq	%rdi, %rax
@@ -63,8 +65,6 @@ SYM_FUNC_START(rpal_probe)
 	xorl	%r8d, %r8d
 	xorl	%r9d, %r9d
 	call	enter_rax
-SYM_INNER_LABEL(rpal_probe_return, SYM_L_GLOBAL)
-	ANNOTATE_NOENDBR
 	FRAME_END
 	RET
 SYM_FUNC_END(rpal_probe)
@@ -81,3 +81,77 @@ SYM_FUNC_END(rpal_probe_skip)
 	 defined(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION))
 	THUNK	__pti_set_user_pgtbl, rpal_addr___pti_set_user_pgtbl
 #endif
+
+/* ------------------------------------------------------- from hooked functions */
+
+/*
+ * What most calls of a hooked function meet, as its first instruction calls one of
+ * these: a few instructions that see that the task is not ours. Only %rax may be
+ * used. The depth of calls that some CPUs keep for their return predictors is not
+ * counted up: that makes them refill it earlier, which is on the safe side.
+ */
+.macro HOOK name also
+SYM_FUNC_START(rpal_enter_\name)
+	movq	RPAL_CURRENT, %rax
+	movq	RPAL_TASK_MM(%rax), %rax
+	testq	%rax, %rax
+	jz	1f
+	cmpq	$0, RPAL_MM_SUBSCRIPTIONS(%rax)		/* rpal_maybe_ours() */
+	jne	2f
+1:	cmpq	$0, rpal_trying(%rip)
+	jne	2f
+	.ifnb	\also
+	cmpl	$0, \also(%rip)
+	jne	2f
+	.endif
+	RET
+2:	movq	rpal_hook_\name(%rip), %rax
+	jmp	hook_enter
+SYM_FUNC_END(rpal_enter_\name)
+	.pushsection .bss
+	.balign	8
+SYM_DATA(rpal_hook_\name, .quad 0)
+	.popsection
+.endm
+
+/*
+ * Call rpal_hook_enter(hook, regs). Of its registers only the six of arguments and
+ * ip are there, which is where it returns to: into the function, if it is not changed.
+ */
+SYM_FUNC_START_LOCAL(hook_enter)
+	FRAME_BEGIN
+	subq	$FRAME_SIZE, %rsp
+	movq	%rdi, RDI(%rsp)
+	movq	%rsi, RSI(%rsp)
+	movq	%rdx, RDX(%rsp)
+	movq	%rcx, RCX(%rsp)
+	movq	%r8, R8(%rsp)
+	movq	%r9, R9(%rsp)
+	movq	FRAME_SIZE + FRAME_OFFSET(%rsp), %rcx
+	movq	%rcx, RIP(%rsp)
+	movq	%rax, %rdi
+	movq	%rsp, %rsi
+	call	rpal_hook_enter
+	movq	RIP(%rsp), %rax
+	movq	%rax, FRAME_SIZE + FRAME_OFFSET(%rsp)
+	movq	RDI(%rsp), %rdi
+	movq	RSI(%rsp), %rsi
+	movq	RDX(%rsp), %rdx
+	movq	RCX(%rsp), %rcx
+	movq	R8(%rsp), %r8
+	movq	R9(%rsp), %r9
+	addq	$FRAME_SIZE, %rsp
+	FRAME_END
+	RET
+SYM_FUNC_END(hook_enter)
+
+	HOOK	get_unmapped_area
+	HOOK	vm_unmapped_area
+	HOOK	mmap_region
+	HOOK	do_mprotect_pkey
+	HOOK	signal_setup_done, rpal_nr_heirs
+	HOOK	bad_area_nosemaphore
+	HOOK	pin_user_pages_fast
+	HOOK	arch_do_signal_or_restart
+	HOOK	force_sig_info_to_task
+	HOOK	unhandled_signal

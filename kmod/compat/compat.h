@@ -20,6 +20,29 @@
 #define rpal_fregs(fregs)	(&(fregs)->regs)
 #endif
 
+/* A call from the entry of a function straight to one of ours, instead of to the tracer. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+static inline int rpal_direct_on(struct ftrace_ops *ops, unsigned long addr)
+{
+	return register_ftrace_direct(ops, addr);
+}
+
+static inline int rpal_direct_off(struct ftrace_ops *ops, unsigned long addr)
+{
+	return unregister_ftrace_direct(ops, addr, false);
+}
+#else
+static inline int rpal_direct_on(struct ftrace_ops *ops, unsigned long addr)
+{
+	return register_ftrace_direct_multi(ops, addr);
+}
+
+static inline int rpal_direct_off(struct ftrace_ops *ops, unsigned long addr)
+{
+	return unregister_ftrace_direct_multi(ops, addr);
+}
+#endif
+
 /* The notifier that follows every flush of a mm's TLB entries. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 #define RPAL_INVALIDATE_OP	arch_invalidate_secondary_tlbs

@@ -19,6 +19,7 @@
 #define TRACER	  "/proc/sys/kernel/ftrace_enabled"
 #define KPROBES	  "/sys/kernel/debug/kprobes/enabled"
 #define HOLD	  "/vm/rpal-hold.ko"
+#define TRACING	  "/sys/kernel/tracing/"
 #define MAX_HOOKS 40
 
 enum { OP_WORK = OP_USER };
@@ -28,6 +29,7 @@ enum { OP_WORK = OP_USER };
 struct hook {
 	char name[64];
 	char kind[16];
+	char called[16];
 	char installed[8];
 	unsigned long fired;
 };
@@ -53,8 +55,9 @@ static void read_health(void)
 			snprintf(verdict, sizeof(verdict), "%.*s", (int)strcspn(line, "\n"), line);
 			continue;
 		}
-		MUST(nr_hooks < MAX_HOOKS && sscanf(line, "%63s %15s %7s %lu", h->name, h->kind,
-						    h->installed, &h->fired) == 4);
+		MUST(nr_hooks < MAX_HOOKS &&
+		     sscanf(line, "%63s %15s %15s %7s %lu", h->name, h->kind, h->called,
+			    h->installed, &h->fired) == 5);
 		nr_hooks++;
 	}
 	fclose(f);
@@ -130,10 +133,20 @@ static bool log_says(int fd, const char *a, const char *b)
 	return found;
 }
 
-/* The hooks go some time after their last use. */
+/* The hooks go some time after their last use; those of others stay. */
+static void only_hooks_of_others(int others)
+{
+	u64 end = test_now_ns() + test_patience() * 1000000000ULL;
+	int n;
+
+	while ((n = test_hooks()) != others && test_now_ns() < end)
+		usleep(50000);
+	CHECK(n == others, "%d hooks", n);
+}
+
 static void be_idle(void)
 {
-	CHECK(test_wait_hooks_gone(test_patience()) == 0, "%d hooks", test_hooks());
+	only_hooks_of_others(0);
 }
 
 static void reload(const char *parameters)
@@ -327,12 +340,12 @@ static void release_function(void)
 	CHECK(!syscall(SYS_delete_module, "rpal_hold", 0), "%s", strerror(errno));
 }
 
-static bool hold(const char *name)
+static bool hold(const char *name, const char *how)
 {
 	char parameter[200];
 	int e;
 
-	snprintf(parameter, sizeof(parameter), "function=%s", name);
+	snprintf(parameter, sizeof(parameter), "function=%s %s", name, how);
 	e = test_insmod(HOLD, parameter);
 	return CHECK(!e, "hold %s: %s", name, strerror(-e));
 }
@@ -344,7 +357,7 @@ static void held_before_use(const char *name)
 
 	test_begin("another module holds %s", name);
 	be_idle();
-	if (!hold(name)) {
+	if (!hold(name, "")) {
 		test_end();
 		return;
 	}
@@ -395,7 +408,7 @@ static void shared(const char *name)
 	int e;
 
 	test_begin("another module has %s, too", name);
-	if (hold(name)) {
+	if (hold(name, "")) {
 		reload("");
 		check_verdict("ok", "loaded");
 		puppet_new(&a, NULL);
@@ -408,6 +421,86 @@ static void shared(const char *name)
 		e = test_module_load("");
 		CHECK(!e, "load: %s", strerror(-e));
 	}
+	test_end();
+}
+
+static void check_called(const char *name, const char *how)
+{
+	read_health();
+	CHECK(find(name) && !strcmp(find(name)->called, how), "%s: %s", name, find(name)->called);
+}
+
+/* There can be but one direct caller: with another one there the tracer calls us. */
+static void held_directly(const char *name, bool fires)
+{
+	struct test_cmd c = { .op = OP_WORK };
+	struct test_res r;
+	struct puppet a;
+
+	test_begin("another module is called by %s directly", name);
+	/* The module was loaded anew since the beginning. */
+	test_hooks_go_soon();
+	be_idle();
+	if (hold(name, "direct=1")) {
+		puppet_new(&a, NULL);
+		check_called(name, "traced");
+		check_verdict("ok", "held");
+		if (fires) {
+			c.a[0] = a.fd;
+			puppet_do(&a, &c, &r);
+			CHECK(fired(name), "has not fired");
+		}
+		CHECK(!puppet_end(&a), "end");
+		only_hooks_of_others(1);
+		release_function();
+	}
+	puppet_new(&a, NULL);
+	check_called(name, "directly");
+	check_verdict("ok", "released");
+	CHECK(!puppet_end(&a), "end");
+	test_end();
+}
+
+/* The tracers look at these functions; with "!" in front not any more. */
+static void trace_hooked(const char * not )
+{
+	char text[80];
+	int i;
+
+	read_health();
+	for (i = 0; i < nr_hooks; i++) {
+		snprintf(text, sizeof(text), "%s%.70s", not, hooks[i].name);
+		MUST(test_write_file(TRACING "set_ftrace_filter", text));
+	}
+}
+
+/* Who looks at the same functions: then they call the tracer, which calls all. */
+static void traced_by(const char *tracer)
+{
+	struct test_cmd c = { .op = OP_WORK };
+	struct test_res r;
+	struct puppet a;
+	unsigned long before;
+
+	test_begin("the tracer '%s' has all the functions, too", tracer);
+	puppet_new(&a, NULL);
+	trace_hooked("");
+	if (!test_write_file(TRACING "current_tracer", tracer)) {
+		test_skip_case("this kernel does not have it");
+	} else {
+		check_verdict("ok", "traced");
+		before = total();
+		c.a[0] = a.fd;
+		puppet_do(&a, &c, &r);
+		CHECK(total() > before + 20, "fired %lu times", total() - before);
+		CHECK(fired("force_sig_info_to_task") && fired("arch_do_signal_or_restart"),
+		      "signals");
+		ordinary_work();
+		MUST(test_write_file(TRACING "current_tracer", "nop"));
+	}
+	trace_hooked("!");
+	CHECK(!puppet_end(&a), "end");
+	check_verdict("ok", "not traced any more");
 	test_end();
 }
 
@@ -521,6 +614,8 @@ int main(int argc, char **argv)
 	}
 	firing();
 	tracers();
+	traced_by("function");
+	traced_by("function_graph");
 	if (!test_module_file() || access(HOLD, R_OK)) {
 		printf("skip %s: conflicts: no module files\n", test_name);
 		return test_finish();
@@ -529,6 +624,8 @@ int main(int argc, char **argv)
 	held_before_use("unhandled_signal");
 	held_by_us("force_sig_info_to_task");
 	shared("mmap_region");
+	held_directly("mmap_region", true);
+	held_directly("force_sig_info_to_task", true);
 	loaded_off();
 	/* Each load patches the kernel's text a lot, which emulators do not like. */
 	left_out_at_load(argc > 1 && !strcmp(argv[1], "all") ? 1 : 4);
