@@ -32,16 +32,12 @@
 #define B_AWAY_TID	192
 #define B_SIZE		256
 
-/* struct tramp_call */
-#define C_BLOCK		0
-#define C_ARG		8
-#define C_LEN		16
-#define C_WHAT		24
-#define C_TID		32
-#define C_PKRU		36
-#define C_RET_PKRU	40
-#define C_NR		44
-#define C_START		48
+/* struct tramp_scan */
+#define SC_BLOCK		0
+#define SC_TID		8
+#define SC_PKRU		12
+#define SC_NR		16
+#define SC_START		20
 
 /* struct tramp_in */
 #define I_ARG		0

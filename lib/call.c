@@ -62,13 +62,13 @@ EXPORT int rpal_export(uint32_t procedure, rpal_procedure_fn fn, void *ctx)
 }
 
 /* Runs on the caller's task; so no system call here. */
-struct tramp_ret rpal_dispatch(struct tramp_in *in)
+static inline struct tramp_ret dispatch(struct rpal_thr *thr, uint64_t arg, uint64_t len,
+					uint64_t what, uint64_t from)
 {
-	struct rpal_thr *thr = (void *)((char *)in - offsetof(struct rpal_thr, in));
 	struct tramp_ret none = { .status = -ENOENT };
 	struct rpal_caller caller;
 	rpal_procedure_fn fn;
-	uint32_t number = TRAMP_PROC(in->what);
+	uint32_t number = TRAMP_PROC(what);
 	int64_t result;
 
 	if (unlikely(number >= RPAL_MAX_PROCEDURES))
@@ -76,25 +76,36 @@ struct tramp_ret rpal_dispatch(struct tramp_in *in)
 	fn = __atomic_load_n(&procedures[number].fn, __ATOMIC_ACQUIRE);
 	if (unlikely(!fn))
 		return none;
-	caller.service_id = RPAL_TID_SERVICE(in->caller >> 32);
-	caller.thread = RPAL_TID_INDEX(in->caller >> 32);
-	caller.flags = TRAMP_FLAGS(in->what);
-	caller.depth = TRAMP_DEPTH(in->what);
+	caller.service_id = RPAL_TID_SERVICE(from >> 32);
+	caller.thread = RPAL_TID_INDEX(from >> 32);
+	caller.flags = TRAMP_FLAGS(what);
+	caller.depth = TRAMP_DEPTH(what);
 	thr->depth = caller.depth;
-	result = fn((void *)(uintptr_t)in->arg, in->len, &caller, procedures[number].ctx);
+	result = fn((void *)(uintptr_t)arg, len, &caller, procedures[number].ctx);
 	rpal_close_all(thr);
 	thr->depth = 0;
 	return (struct tramp_ret){ .result = result };
 }
 
-/* For the trampolines: meanwhile the block is free for calls of the procedure. */
-static struct tramp_ret run(struct tramp_in *in)
+static struct rpal_thr *thr_of(struct tramp_in *in)
 {
-	struct rpal_thr *thr = (void *)((char *)in - offsetof(struct rpal_thr, in));
+	return (void *)((char *)in - offsetof(struct rpal_thr, in));
+}
+
+struct tramp_ret rpal_dispatch(struct tramp_in *in)
+{
+	return dispatch(thr_of(in), in->arg, in->len, in->what, in->caller);
+}
+
+/* For the trampolines: meanwhile the block is free for calls of the procedure. */
+static struct tramp_ret run(uint64_t arg, uint64_t len, uint64_t what, uint64_t caller,
+			    struct tramp_in *in)
+{
+	struct rpal_thr *thr = thr_of(in);
 	struct tramp_ret r;
 
 	__atomic_store_n(&thr->lent, false, __ATOMIC_RELEASE);
-	r = rpal_dispatch(in);
+	r = dispatch(thr, arg, len, what, caller);
 	__atomic_store_n(&thr->lent, true, __ATOMIC_RELEASE);
 	return r;
 }
@@ -250,26 +261,46 @@ static bool reachable(int peer, const void *arg, size_t len)
 	       (slot == rpal_state.slot || slot == (unsigned int)peer);
 }
 
-static inline int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len,
-			     unsigned int flags)
+static inline bool valid_flags(unsigned int flags)
 {
-	if (unlikely(flags & ~CALL_FLAGS ||
-		     (flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE)))
+	return !(flags & ~CALL_FLAGS) &&
+	       !(flags & RPAL_CALL_GRANT_NONE && flags & RPAL_CALL_GRANT_WRITE);
+}
+
+static int check_args(struct rpal_thr *thr, int id, const void *arg, size_t len, unsigned int flags)
+{
+	if (!valid_flags(flags))
 		return rpal_fail(-EINVAL, "unknown flags, or two grants that exclude each other");
-	if (unlikely(rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
+	if (rpal_thr_depth(thr) >= RPAL_MAX_DEPTH)
 		return rpal_failf(-ELOOP, "calls can be nested %d deep", RPAL_MAX_DEPTH);
-	if (unlikely(len && !reachable(id, arg, len)))
+	if (len && !reachable(id, arg, len))
 		return rpal_fail(-EFAULT,
 				 "the argument lies where the peer cannot reach it: use "
 				 "memory of this process that is not mapped below 512 GiB");
 	return 0;
 }
 
-/* One receiver, from what is known of the link. */
-static void aim(struct tramp_call *c, const struct rpal_link *link, int id, unsigned int index)
+/**
+ * struct call - a call that is to be made
+ * @arg:	for the procedure
+ * @len:	for the procedure
+ * @what:	TRAMP_WHAT()
+ * @rights:	TRAMP_RIGHTS()
+ */
+struct call {
+	uint64_t arg;
+	uint64_t len;
+	uint64_t what;
+	uint64_t rights;
+};
+
+/* Try one receiver. */
+static inline struct tramp_ret try(struct rpal_thr *thr, const struct rpal_link *link, int id,
+				   unsigned int index, const struct call *c)
 {
-	c->block = link->area + (uint64_t)index * RPAL_BLOCK_SIZE;
-	c->tid = RPAL_TID(id, index);
+	return rpal_state.tramp->call(thr->block, c->arg, c->len, c->what,
+				      link->area + (uint64_t)index * RPAL_BLOCK_SIZE, c->rights,
+				      RPAL_TID(id, index));
 }
 
 /*
@@ -278,12 +309,15 @@ static void aim(struct tramp_call *c, const struct rpal_link *link, int id, unsi
  */
 static int scan(struct rpal_thr *thr, const struct rpal_link *link, int id, uint8_t *index)
 {
-	struct tramp_call c = { .nr = link->nr, .start = *index };
-	struct tramp_ret r;
+	const struct tramp_scan s = {
+		.block = link->area,
+		.tid = RPAL_TID(id, 0),
+		.pkru = TRAMP_PKRU(link->rights[GRANT_WRITE]),
+		.nr = link->nr,
+		.start = *index,
+	};
+	struct tramp_ret r = rpal_state.tramp->scan(thr->block, &s);
 
-	aim(&c, link, id, 0);
-	c.pkru = link->pkru[GRANT_WRITE];
-	r = rpal_state.tramp->scan(thr->block, &c);
 	if (r.status < 0)
 		return r.status;
 	*index = r.status;
@@ -376,18 +410,16 @@ static struct tramp_ret await_reply(bool timed)
 static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			  unsigned int index)
 {
-	struct tramp_call c = {
+	const struct call c = {
 		.what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1),
-		.pkru = link->pkru[GRANT_NONE],
-		.ret_pkru = link->pkru[GRANT_READ],
+		.rights = link->rights[GRANT_NONE],
 	};
 	uint32_t saved = thr->block->flags;
 	struct tramp_ret r;
 
-	aim(&c, link, id, index);
 	thr->block->flags = RPAL_BLOCK_ASYNC;
 	do
-		r = rpal_state.tramp->call(thr->block, &c);
+		r = try(thr, link, id, index, &c);
 	while (r.status == -EAGAIN); /* stopped before it began */
 	thr->block->flags = saved;
 	/* A signal handler's call came in between: an answer is due after all. */
@@ -450,116 +482,167 @@ struct how {
 	bool timed; /* its deadline is in the block */
 };
 
+/* Is it linked still, and as what? */
+static bool still_linked(int id, uint64_t key, struct rpal_link *link)
+{
+	return !rpal_link_get(id, link) && link->key == key;
+}
+
 /*
  * The first attempt has not brought the answer: go on until a receiver has answered
  * or it is clear that none will.
  */
-static __attribute__((noinline)) int call_on(struct rpal_thr *thr, const struct rpal_link *link,
-					     int id, const struct how *how, struct tramp_call *c,
-					     struct tramp_ret *r)
+static int call_on(struct rpal_thr *thr, int id, uint64_t key, struct how how, const struct call *c,
+		   struct tramp_ret *r)
 {
 	uint8_t *hint = &thr->hint[id];
+	struct rpal_link link;
 	int64_t since = 0;
 	int ret = 0;
 
 	for (;;) {
 		if (r->status == RPAL_CALL_LAZY)
-			*r = await_reply(how->timed);
+			*r = await_reply(how.timed);
 		if (!r->status)
 			return 0;
 		if (r->status != -EAGAIN && r->status != -T_MISS)
 			break;
-		if (how->timed && is_over(thr)) {
+		if (how.timed && is_over(thr)) {
 			r->status = -ETIMEDOUT;
+			break;
+		}
+		if (!still_linked(id, key, &link)) {
+			r->status = -EPIPE;
 			break;
 		}
 		/* -EAGAIN: stopped before it began. */
 		if (r->status == -T_MISS) {
 			do
-				ret = scan(thr, link, id, hint);
+				ret = scan(thr, &link, id, hint);
 			while (ret == -EAGAIN);
 			if (ret == -T_NONE || ret == -T_ABSENT)
-				ret = none_free(id, link->key, how->flags, ret == -T_ABSENT,
-						time_left(thr, how->timed), &since);
+				ret = none_free(id, key, how.flags, ret == -T_ABSENT,
+						time_left(thr, how.timed), &since);
 			if (ret) {
 				r->status = ret;
 				break;
 			}
 		}
-		aim(c, link, id, *hint);
-		*r = rpal_state.tramp->call(thr->block, c);
+		*r = try(thr, &link, id, *hint, c);
 	}
 	/* Let the next call know what this one has found out. */
 	if (r->status == -EPIPE)
-		rpal_link_check(id, link->key);
+		rpal_link_check(id, key);
 	return r->status;
 }
 
 /* A deadline that has passed long ago: what rpal_call_cancel() writes. */
 #define CANCELLED 1
 
-static inline __attribute__((always_inline)) int call_with(struct rpal_thr *thr, int id,
-							   const struct how *how, void *arg,
-							   size_t len, int64_t *result)
+static int conclude(struct rpal_thr *thr, int id, struct how how, int ret,
+		    const struct tramp_ret *r, int64_t *result)
 {
-	unsigned int flags = how->flags;
+	if (ret == -ETIMEDOUT && thr->block->deadline == CANCELLED)
+		ret = -ECANCELED;
+	if (ret)
+		return call_failed(ret, id, how.procedure);
+	if (result)
+		*result = r->result;
+	return 0;
+}
+
+static inline struct call prepare(const struct rpal_link *link, struct how how, void *arg,
+				  size_t len, unsigned int depth)
+{
+	return (struct call){
+		.arg = (uintptr_t)arg,
+		.len = len,
+		.what = TRAMP_WHAT(how.procedure, how.flags, depth + 1),
+		.rights = link->rights[GRANT(how.flags)],
+	};
+}
+
+/* The rest of a usual call: its receiver was busy, or something has come in between. */
+static __attribute__((noinline)) int call_again(struct rpal_thr *thr, int id, uint64_t key,
+						struct how how, struct call c, struct tramp_ret r,
+						int64_t *result)
+{
+	int ret = call_on(thr, id, key, how, &c, &r);
+
+	return conclude(thr, id, how, ret, &r, result);
+}
+
+/*
+ * A call that is not a usual one: the thread is not registered yet, or is in the middle
+ * of something, or there are no such arguments or link.
+ */
+static __attribute__((noinline)) int call_unusual(int id, struct how how, void *arg, size_t len,
+						  int64_t *result)
+{
 	struct rpal_aside aside;
-	struct rpal_thr *new;
 	struct rpal_link link;
-	struct tramp_call c;
+	struct rpal_thr *thr;
 	struct tramp_ret r;
-	uint8_t *hint;
 	uint32_t saved;
+	struct call c;
 	bool armed;
 	int ret;
 
 	ret = rpal_link_get(id, &link);
-	if (unlikely(ret))
+	if (ret)
 		return ret;
-	if (unlikely(!thr)) {
-		ret = rpal_thr_get(RPAL_THREAD_SENDER, &new);
-		if (ret)
-			return ret;
-		thr = new;
-	}
-	ret = check_args(thr, id, arg, len, flags);
-	if (unlikely(ret))
+	ret = rpal_thr_get(RPAL_THREAD_SENDER, &thr);
+	if (ret)
 		return ret;
-	c.arg = (uintptr_t)arg;
-	c.len = len;
-	c.what = TRAMP_WHAT(how->procedure, flags, rpal_thr_depth(thr) + 1);
-	c.pkru = link.pkru[GRANT(flags)];
-	c.ret_pkru = flags & RPAL_CALL_GRANT_NONE ? link.pkru[GRANT_READ] : c.pkru;
+	ret = check_args(thr, id, arg, len, how.flags);
+	if (ret)
+		return ret;
+	c = prepare(&link, how, arg, len, rpal_thr_depth(thr));
 	/* A signal handler's call, in the middle of a message's, is not like that one. */
 	saved = thr->block->flags;
-	if (unlikely(saved))
-		thr->block->flags = 0;
-	hint = &thr->hint[id];
-	if (unlikely(*hint >= link.nr))
-		*hint %= link.nr;
+	thr->block->flags = 0;
+	thr->hint[id] %= link.nr;
 	/* What the application, or whom this signal handler has interrupted, had set up stays. */
 	armed = rpal_is_armed(thr);
-	if (unlikely(armed))
+	if (armed)
 		rpal_put_aside(thr, &aside);
-	aim(&c, &link, id, *hint);
-	r = rpal_state.tramp->call(thr->block, &c);
-	if (unlikely(r.status)) {
-		/* Copies, so that the usual case can do with registers. */
-		const struct rpal_link same = link;
-		struct tramp_ret last = r;
-
-		ret = call_on(thr, &same, id, how, &c, &last);
-		r = last;
-	}
-	if (unlikely(armed))
+	r = try(thr, &link, id, thr->hint[id], &c);
+	ret = call_on(thr, id, link.key, how, &c, &r);
+	if (armed)
 		rpal_take_back(thr, &aside);
-	if (unlikely(saved))
-		thr->block->flags = saved;
-	if (unlikely(ret)) {
-		if (ret == -ETIMEDOUT && thr->block->deadline == CANCELLED)
-			ret = -ECANCELED;
-		return call_failed(ret, id, how->procedure);
-	}
+	thr->block->flags = saved;
+	return conclude(thr, id, how, ret, &r, result);
+}
+
+/* Is the thread in the middle of nothing that a call would be in the way of? */
+static inline bool is_free(const struct rpal_thr *thr)
+{
+	return !thr->lent && !thr->open && !thr->block->callee && !thr->block->flags &&
+	       !rpal_tr_resume;
+}
+
+static inline bool is_usual(const struct rpal_thr *thr, int id, const struct rpal_link *link,
+			    unsigned int flags, void *arg, size_t len)
+{
+	return is_free(thr) && thr->depth < RPAL_MAX_DEPTH && thr->hint[id] < link->nr &&
+	       valid_flags(flags) && (!len || reachable(id, arg, len));
+}
+
+static inline __attribute__((always_inline)) int call_with(int id, struct how how, void *arg,
+							   size_t len, int64_t *result)
+{
+	struct rpal_thr *thr = rpal_thr_self();
+	struct rpal_link link;
+	struct tramp_ret r;
+	struct call c;
+
+	if (unlikely(!thr || !rpal_link_peek(id, &link) ||
+		     !is_usual(thr, id, &link, how.flags, arg, len)))
+		return call_unusual(id, how, arg, len, result);
+	c = prepare(&link, how, arg, len, thr->depth);
+	r = try(thr, &link, id, thr->hint[id], &c);
+	if (unlikely(r.status))
+		return call_again(thr, id, link.key, how, c, r, result);
 	if (result)
 		*result = r.result;
 	return 0;
@@ -570,14 +653,14 @@ EXPORT int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t
 {
 	const struct how how = { .procedure = procedure, .flags = flags };
 
-	return call_with(rpal_thr_self(), service_id, &how, arg, len, result);
+	return call_with(service_id, how, arg, len, result);
 }
 
 EXPORT int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result)
 {
 	const struct how how = { .procedure = procedure };
 
-	return call_with(rpal_thr_self(), service_id, &how, arg, len, result);
+	return call_with(service_id, how, arg, len, result);
 }
 
 /* --------------------------------------------------------------- deadlines */
@@ -618,7 +701,7 @@ EXPORT int rpal_call_timeout(int service_id, uint32_t procedure, void *arg, size
 	/* Of a call that this one, a signal handler's, has interrupted. */
 	outer = thr->block->deadline;
 	set_deadline(thr, timeout_ms < 0 ? NEVER : now_ns() + timeout_ms * 1000000LL);
-	ret = call_with(thr, service_id, &how, arg, len, result);
+	ret = call_with(service_id, how, arg, len, result);
 	if (unlikely(outer))
 		set_deadline(thr, outer);
 	else

@@ -197,9 +197,3 @@ EXPORT status_t rpal_copy_finish(void)
 	finish(thr);
 	return RPAL_SUCCESS;
 }
-
-void rpal_close_all(struct rpal_thr *thr)
-{
-	if (unlikely(thr->opened.keys))
-		rpal_copy_finish();
-}

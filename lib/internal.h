@@ -235,14 +235,14 @@ bool rpal_thr_lost(struct rpal_thr *thr);
  * @area:	address of its first block
  * @nr:		number of receivers' blocks
  * @pkey:	its protection key
- * @pkru:	rights for a call, by GRANT()
+ * @rights:	TRAMP_RIGHTS() for a call, by GRANT()
  */
 struct rpal_link {
 	uint64_t key;
 	uint64_t area;
 	uint32_t nr;
 	uint32_t pkey;
-	uint32_t pkru[3];
+	uint64_t rights[3];
 };
 
 /* Which rights a call of these flags gives. */
@@ -283,6 +283,25 @@ static inline unsigned int rpal_link_read(int id, struct rpal_link *link)
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	} while (unlikely(__atomic_load_n(&e->seq, __ATOMIC_RELAXED) != seq));
 	return state;
+}
+
+/*
+ * As rpal_link_read(), for a thread that is registered; but false unless it is linked
+ * and nobody changes that just now.
+ */
+static inline bool rpal_link_peek(int id, struct rpal_link *link)
+{
+	const struct rpal_link_entry *e = &rpal_links[id];
+	unsigned int seq, state;
+
+	if (unlikely(id < 1 || id > MAX_ID))
+		return false;
+	seq = __atomic_load_n(&e->seq, __ATOMIC_ACQUIRE);
+	state = e->state;
+	*link = e->link;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return likely(__atomic_load_n(&e->seq, __ATOMIC_RELAXED) == seq && !(seq & 1) &&
+		      state == LINK_LINKED);
 }
 
 /* If it is not linked as far as is known: look again, and say why not. */
@@ -375,7 +394,11 @@ void rpal_take_back(struct rpal_thr *thr, const struct rpal_aside *aside);
 /* Run fn with a peer's memory open: what it returns, or -EFAULT if that is gone. */
 int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg);
 /* After a procedure: it was not to leave anything open. */
-void rpal_close_all(struct rpal_thr *thr);
+static inline void rpal_close_all(struct rpal_thr *thr)
+{
+	if (unlikely(thr->opened.keys))
+		rpal_copy_finish();
+}
 
 /* --- call.c */
 

@@ -55,6 +55,19 @@ void rpal_link_reset(void)
 	memset(rpal_links, 0, sizeof(rpal_links));
 }
 
+/* Without a grant the receiver can read the caller's block all the same, to return. */
+static void set_rights(struct rpal_link *link)
+{
+	uint32_t own = rpal_state.pkey, peer = link->pkey;
+	uint32_t read = rpal_pkru_for(own, peer, 0);
+	uint32_t none = rpal_pkru_for(own, peer, RPAL_CALL_GRANT_NONE);
+	uint32_t write = rpal_pkru_for(own, peer, RPAL_CALL_GRANT_WRITE);
+
+	link->rights[GRANT_READ] = TRAMP_RIGHTS(read, read);
+	link->rights[GRANT_NONE] = TRAMP_RIGHTS(none, read);
+	link->rights[GRANT_WRITE] = TRAMP_RIGHTS(write, write);
+}
+
 /* Ask the kernel how it stands with a service. 0 or a negative errno. */
 static int look(uint64_t key, int *id, unsigned int *state, struct rpal_link *link)
 {
@@ -70,9 +83,7 @@ static int look(uint64_t key, int *id, unsigned int *state, struct rpal_link *li
 	link->area = peer.area;
 	link->nr = peer.nr_receivers;
 	link->pkey = peer.pkey;
-	link->pkru[GRANT_READ] = rpal_pkru_for(rpal_state.pkey, peer.pkey, 0);
-	link->pkru[GRANT_NONE] = rpal_pkru_for(rpal_state.pkey, peer.pkey, RPAL_CALL_GRANT_NONE);
-	link->pkru[GRANT_WRITE] = rpal_pkru_for(rpal_state.pkey, peer.pkey, RPAL_CALL_GRANT_WRITE);
+	set_rights(link);
 	*state = peer.state & RPAL_LINK_LINKED && peer.area ? LINK_LINKED :
 		 peer.state & RPAL_LINK_ASKED		    ? LINK_ASKED :
 							      LINK_NONE;

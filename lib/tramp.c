@@ -34,15 +34,11 @@ SAME(rpal_block, away_tid, B_AWAY_TID);
 _Static_assert(sizeof(struct rpal_block) == B_SIZE, "block size");
 _Static_assert(RPAL_BLOCK_SIZE == B_SIZE, "block size");
 
-SAME(tramp_call, block, C_BLOCK);
-SAME(tramp_call, arg, C_ARG);
-SAME(tramp_call, len, C_LEN);
-SAME(tramp_call, what, C_WHAT);
-SAME(tramp_call, tid, C_TID);
-SAME(tramp_call, pkru, C_PKRU);
-SAME(tramp_call, ret_pkru, C_RET_PKRU);
-SAME(tramp_call, nr, C_NR);
-SAME(tramp_call, start, C_START);
+SAME(tramp_scan, block, SC_BLOCK);
+SAME(tramp_scan, tid, SC_TID);
+SAME(tramp_scan, pkru, SC_PKRU);
+SAME(tramp_scan, nr, SC_NR);
+SAME(tramp_scan, start, SC_START);
 
 SAME(tramp_in, arg, I_ARG);
 SAME(tramp_in, len, I_LEN);
@@ -79,10 +75,11 @@ _Static_assert(EBUSY == E_BUSY && EPIPE == E_PIPE && EFAULT == E_FAULT, "errno")
 
 /* clang-format off */
 #define TRAMP(set)							\
-HIDDEN struct tramp_ret rpal_##set##_call(struct rpal_block *,		\
-					  const struct tramp_call *);	\
+HIDDEN struct tramp_ret rpal_##set##_call(struct rpal_block *, uint64_t,	\
+					  uint64_t, uint64_t, uint64_t,	\
+					  uint64_t, uint32_t);		\
 HIDDEN struct tramp_ret rpal_##set##_scan(struct rpal_block *,		\
-					  const struct tramp_call *);	\
+					  const struct tramp_scan *);	\
 HIDDEN int64_t rpal_##set##_wait(struct rpal_block *, struct tramp_in *); \
 HIDDEN int64_t rpal_##set##_reply(struct rpal_block *, struct tramp_in *, \
 				  int64_t, int64_t);			\

@@ -22,26 +22,25 @@ struct tramp_ret {
 	int64_t result;
 };
 
-/**
- * struct tramp_call - a call to be made, or a search for a receiver
- * @block:	the receiver's block; of a search: the first receiver's
- * @arg:	for the procedure
- * @len:	for the procedure
- * @what:	TRAMP_WHAT()
- * @tid:	the receiver's; of a search: the first receiver's
- * @pkru:	rights while the receiver's context runs, or while searching
- * @ret_pkru:	rights with which the receiver can read the caller's block
- * @nr:		of a search: number of receivers
- * @start:	of a search: which one to look at first
+/*
+ * Rights while the receiver's context runs, and those with which it can read the
+ * caller's block afterwards.
  */
-struct tramp_call {
+#define TRAMP_RIGHTS(pkru, ret_pkru) ((uint32_t)(pkru) | (uint64_t)(ret_pkru) << 32)
+#define TRAMP_PKRU(rights)	     ((uint32_t)(rights))
+
+/**
+ * struct tramp_scan - a search for a receiver
+ * @block:	the first receiver's block
+ * @tid:	the first receiver's
+ * @pkru:	rights while searching
+ * @nr:		number of receivers
+ * @start:	which one to look at first
+ */
+struct tramp_scan {
 	uint64_t block;
-	uint64_t arg;
-	uint64_t len;
-	uint64_t what;
 	uint32_t tid;
 	uint32_t pkru;
-	uint32_t ret_pkru;
 	uint32_t nr;
 	uint32_t start;
 };
@@ -58,7 +57,7 @@ struct tramp_call {
  * @flags:	RPAL_WAIT_*, passed whenever it waits. Answered in user mode, it is
  *		still in the wait in which it was called, with the flags of that
  * @wait:	argument of RPAL_IOC_WAIT
- * @run:	for serve: runs a call
+ * @run:	for serve: runs a call, of which it is given what else would be noted here
  * @block:	for serve: the receiver's own block
  */
 struct tramp_in {
@@ -71,7 +70,8 @@ struct tramp_in {
 	int32_t dev;
 	uint32_t flags;
 	struct rpal_wait wait;
-	struct tramp_ret (*run)(struct tramp_in *in);
+	struct tramp_ret (*run)(uint64_t arg, uint64_t len, uint64_t what, uint64_t caller,
+				struct tramp_in *in);
 	struct rpal_block *block;
 };
 
@@ -94,7 +94,8 @@ struct tramp_frame {
 
 /**
  * struct tramp - one set of trampolines
- * @call:	run a procedure. Status: what the receiver answers; -EAGAIN (ended
+ * @call:	run a procedure: @what is TRAMP_WHAT(), @block and @tid are the
+ *		receiver's, @rights TRAMP_RIGHTS(). Status: what the receiver answers; -EAGAIN (ended
  *		by the kernel before it began: try again), -EPIPE, -EBUSY,
  *		RPAL_CALL_LAZY, -T_MISS
  * @scan:	look for a receiver that can be claimed. Status: its index;
@@ -109,8 +110,9 @@ struct tramp_frame {
  * @ranges:	addresses for the kernel
  */
 struct tramp {
-	struct tramp_ret (*call)(struct rpal_block *own, const struct tramp_call *c);
-	struct tramp_ret (*scan)(struct rpal_block *own, const struct tramp_call *c);
+	struct tramp_ret (*call)(struct rpal_block *own, uint64_t arg, uint64_t len, uint64_t what,
+				 uint64_t block, uint64_t rights, uint32_t tid);
+	struct tramp_ret (*scan)(struct rpal_block *own, const struct tramp_scan *s);
 	int64_t (*wait)(struct rpal_block *own, struct tramp_in *in);
 	int64_t (*reply)(struct rpal_block *own, struct tramp_in *in, int64_t status,
 			 int64_t result);

@@ -22,11 +22,11 @@
  * a function call for both sides. Both come here with DF clear, by the ABI.
  */
 
-/* Set callee, or give up: one call at a time. %rdi own block, %rsi request. */
-.macro F(begin)
+/* Set callee, or give up: one call at a time. %rdi own block; uses %rax. */
+.macro F(begin) tid
 	cmpl	$0, B_CALLEE(%rdi)
 	jne	F(busy)
-	mov	C_TID(%rsi), %eax
+	mov	\tid, %eax
 	mov	%eax, B_CALLEE(%rdi)
 .endm
 
@@ -81,13 +81,15 @@
 #endif
 .endm
 
-/* A call begins now. %rdi own block; uses %rax, %rdx. */
+/* A call begins now. %rdi own block; uses %rax, %r10. */
 .macro F(stamp)
 #if TIMED
+	mov	%rdx, %r10
 	rdtsc
 	shl	$32, %rdx
 	or	%rdx, %rax
 	mov	%rax, B_STAMP(%rdi)
+	mov	%r10, %rdx
 #endif
 .endm
 
@@ -116,7 +118,8 @@
 .endm
 
 /*
- * struct tramp_ret call(struct rpal_block *own, const struct tramp_call *c)
+ * struct tramp_ret call(struct rpal_block *own, uint64_t arg, uint64_t len,
+ *			 uint64_t what, uint64_t block, uint64_t rights, uint32_t tid)
  *
  * At the jump to the receiver: %rdi argument, %rsi length, %r8 what, %r9 the
  * caller's call word, %edx the rights with which to return.
@@ -127,33 +130,33 @@
 	.type	F(call), @function
 F(call):
 	.cfi_startproc
-	F(begin)
+	F(begin) 8(%rsp)
 	F(stamp)
 	F(save) F(home_start)
+	/* What is needed while own memory is closed goes into registers. */
 	mov	%rdi, %r10
-	F(save_pkru)
 	F(cfi_in_block) 3, B_BX
 	F(cfi_in_block) 6, B_BP
 	F(cfi_in_block) 12, B_R12
-	/* What is needed while own memory is closed goes into registers. */
-	mov	C_RET_PKRU(%rsi), %ebx
-	shl	$32, %rbx
-	or	%rax, %rbx		/* own rights, below those for the return */
-	movzwl	B_FCW(%rdi), %ebp
-	mov	B_MXCSR(%rdi), %eax
-	shl	$32, %rbp
-	or	%rax, %rbp		/* mxcsr, below fcw */
-	mov	C_TID(%rsi), %r12d
-	mov	C_BLOCK(%rsi), %r11
-	mov	B_CALL_WORD(%rdi), %r9
-	mov	C_WHAT(%rsi), %r8
-	mov	C_ARG(%rsi), %rdi
-	mov	C_PKRU(%rsi), %eax
-	mov	C_LEN(%rsi), %rsi
+	F(cfi_in_block) 13, B_R13
+	F(cfi_in_block) 14, B_R14
+	mov	%r8, %r11
+	mov	%rcx, %r8
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	mov	8(%rsp), %r12d
+	mov	B_MXCSR(%r10), %ebp
+	movzwl	B_FCW(%r10), %r14d
 #if PKEYS
 	xor	%ecx, %ecx
-	xor	%edx, %edx
+	rdpkru				/* clears %edx, as WRPKRU wants it */
+	mov	%eax, B_PKRU(%r10)
+	mov	%eax, %ebx
+	mov	%r9d, %eax
+	mov	%r9, %r13
+	shr	$32, %r13
 #endif
+	mov	B_CALL_WORD(%r10), %r9
 	.globl	F(open_start)
 	.hidden	F(open_start)
 F(open_start):
@@ -175,12 +178,13 @@ F(enter_start):
 	cmp	B_MXCSR(%r11), %ebp
 	je	1f
 	ldmxcsr	B_MXCSR(%r11)
-1:	shr	$32, %rbp
-	cmp	B_FCW(%r11), %bp
+1:	cmp	B_FCW(%r11), %r14w
 	je	2f
 	fldcw	B_FCW(%r11)
-2:	shr	$32, %rbx
-	mov	%ebx, %edx
+2:
+#if PKEYS
+	mov	%r13d, %edx
+#endif
 	F(load)	%r11
 	mov	B_FSBASE(%r11), %rax
 	wrfsbase %rax			/* waits for all before it: so it comes last */
@@ -227,9 +231,13 @@ F(open_end):
 	mov	B_BX(%r10), %rbx
 	mov	B_BP(%r10), %rbp
 	mov	B_R12(%r10), %r12
+	mov	B_R13(%r10), %r13
+	mov	B_R14(%r10), %r14
 	.cfi_restore 3
 	.cfi_restore 6
 	.cfi_restore 12
+	.cfi_restore 13
+	.cfi_restore 14
 	mov	%r9, %rax
 	movl	$0, B_CALLEE(%r10)
 	ret
@@ -305,7 +313,7 @@ F(lazy_ip):
 	.size	F(call), . - F(call)
 
 /*
- * struct tramp_ret scan(struct rpal_block *own, const struct tramp_call *c)
+ * struct tramp_ret scan(struct rpal_block *own, const struct tramp_scan *s)
  *
  * Lies in the range that begins at open_start, so that a peer that vanishes
  * meanwhile is no crash. Own memory stays open.
@@ -316,19 +324,21 @@ F(lazy_ip):
 	.type	F(scan), @function
 F(scan):
 	.cfi_startproc
-	F(begin)
+	F(begin) SC_TID(%rsi)
 	F(save) F(home_start)
 	mov	%rdi, %r10
 	F(save_pkru)
 	F(cfi_in_block) 3, B_BX
 	F(cfi_in_block) 6, B_BP
 	F(cfi_in_block) 12, B_R12
+	F(cfi_in_block) 13, B_R13
+	F(cfi_in_block) 14, B_R14
 	mov	%eax, %ebx
-	mov	C_BLOCK(%rsi), %r11
-	mov	C_TID(%rsi), %r8d
-	mov	C_NR(%rsi), %r12d
-	mov	C_START(%rsi), %edi
-	mov	C_PKRU(%rsi), %eax
+	mov	SC_BLOCK(%rsi), %r11
+	mov	SC_TID(%rsi), %r8d
+	mov	SC_NR(%rsi), %r12d
+	mov	SC_START(%rsi), %edi
+	mov	SC_PKRU(%rsi), %eax
 	mov	%r12d, %ebp		/* how many are left */
 	mov	$-T_ABSENT, %r9
 	jmp	F(scan_open)
@@ -413,8 +423,10 @@ F(serve):
 	F(save) F(serving)
 	jmp	F(first_sleep)
 F(serving):
-	F(note_call)
-	mov	%rbx, %rdi
+	mov	%edx, I_RET_PKRU(%rbx)
+	mov	%r8, %rdx
+	mov	%r9, %rcx
+	mov	%rbx, %r8
 	call	*I_RUN(%rbx)
 	mov	I_BLOCK(%rbx), %rdi
 	mov	%rax, %r8

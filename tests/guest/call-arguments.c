@@ -233,20 +233,14 @@ static void start_helper(void)
  */
 static void call_helper(void)
 {
-	struct tramp_call c = {
-		.block = (u64)helper,
-		.tid = helper_tid,
-		.what = TRAMP_WHAT(0, 0, 0),
-		.pkru = pkru_read(),
-		.ret_pkru = pkru_read(),
-	};
 	struct tramp_ret r = {};
 	int tries;
 
 	for (tries = 0; tries < 1000; tries++) {
 		wait_until("the helper waits", helper_can_be_called);
 		own->deadline = 1;
-		r = tramp->call(own, &c);
+		r = tramp->call(own, 0, 0, TRAMP_WHAT(0, 0, 0), (u64)helper,
+				TRAMP_RIGHTS(pkru_read(), pkru_read()), helper_tid);
 		own->deadline = 0;
 		if (r.status == RPAL_CALL_LAZY)
 			return;

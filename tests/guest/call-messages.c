@@ -438,23 +438,18 @@ static struct tramp_ret await_reply(void)
 static struct tramp_ret raw_call_of(int id, int index, int proc, void *arg, size_t len)
 {
 	struct rpal_thr *thr = myself();
-	struct tramp_call c = {};
 	struct rpal_link link;
 	struct tramp_ret r;
-	unsigned int i;
+	unsigned int i, to;
+	u64 what;
 
 	MUST(!rpal_link_get(id, &link));
-	c.arg = (uintptr_t)arg;
-	c.len = len;
-	c.what = TRAMP_WHAT(proc, RPAL_CALL_GRANT_WRITE, thr->depth + 1);
-	c.pkru = rpal_state.pkeys ?
-			 rpal_pkru_for(rpal_state.pkey, link.pkey, RPAL_CALL_GRANT_WRITE) :
-			 0;
-	c.ret_pkru = c.pkru;
+	what = TRAMP_WHAT(proc, RPAL_CALL_GRANT_WRITE, thr->depth + 1);
 	for (i = 0;; i++) {
-		c.tid = RPAL_TID(id, index < 0 ? i % link.nr : (unsigned int)index);
-		c.block = link.area + (u64)RPAL_TID_INDEX(c.tid) * RPAL_BLOCK_SIZE;
-		r = rpal_state.tramp->call(thr->block, &c);
+		to = index < 0 ? i % link.nr : (unsigned int)index;
+		r = rpal_state.tramp->call(thr->block, (uintptr_t)arg, len, what,
+					   link.area + (u64)to * RPAL_BLOCK_SIZE,
+					   link.rights[GRANT_WRITE], RPAL_TID(id, to));
 		if (r.status == RPAL_CALL_LAZY && thr->block->callee)
 			return await_reply();
 		if (r.status != -T_MISS && r.status != -EAGAIN)

@@ -94,17 +94,22 @@ __asm__(
 "	mov	16(%rax), %rsi\n"
 "	mov	24(%rax), %rdx\n"
 "	mov	32(%rax), %rcx\n"
+"	mov	40(%rax), %r8\n"
+"	mov	48(%rax), %r9\n"
+"	push	%rdi\n"
+"	push	56(%rax)\n"
 "	call	*(%rax)\n"
+"	add	$16, %rsp\n"
 "	pop	%rdi\n"
-"	mov	%rax, 40(%rdi)\n"
-"	mov	%rdx, 48(%rdi)\n"
+"	mov	%rax, 64(%rdi)\n"
+"	mov	%rdx, 72(%rdi)\n"
 "	sub	%rdi, %rbx\n	cmp	$1, %rbx\n	jne	1f\n"
 "	sub	%rdi, %rbp\n	cmp	$2, %rbp\n	jne	1f\n"
 "	sub	%rdi, %r12\n	cmp	$3, %r12\n	jne	1f\n"
 "	sub	%rdi, %r13\n	cmp	$4, %r13\n	jne	1f\n"
 "	sub	%rdi, %r14\n	cmp	$5, %r14\n	jne	1f\n"
 "	sub	%rdi, %r15\n	cmp	$6, %r15\n	je	2f\n"
-"1:	incq	56(%rdi)\n"
+"1:	incq	80(%rdi)\n"
 "2:	pop	%r15\n	pop	%r14\n	pop	%r13\n"
 "	pop	%r12\n	pop	%rbp\n	pop	%rbx\n"
 "	ret\n"
@@ -134,7 +139,7 @@ __asm__(
 
 struct checked {
 	void *fn;
-	uint64_t a[4];
+	uint64_t a[7];
 	int64_t rax;
 	int64_t rdx;
 	uint64_t bad;
@@ -173,16 +178,10 @@ static bool control_is(int n)
 
 static struct tramp_ret do_call(int from, int to, uint32_t proc, uint64_t arg)
 {
-	struct tramp_call c = {
-		.block = (uintptr_t)&blocks[to],
-		.arg = arg,
-		.len = arg + 1,
-		.what = TRAMP_WHAT(proc, 3, 5),
-		.tid = RPAL_TID(SERVICE, to),
-	};
 	struct checked k = {
 		.fn = tr->call,
-		.a = { (uintptr_t)&blocks[from], (uintptr_t)&c },
+		.a = { (uintptr_t)&blocks[from], arg, arg + 1, TRAMP_WHAT(proc, 3, 5),
+		       (uintptr_t)&blocks[to], 0, RPAL_TID(SERVICE, to) },
 	};
 
 	checked(&k);
@@ -227,11 +226,16 @@ static __attribute__((noinline)) int64_t run(int n, const struct tramp_in *in)
 	return 0;
 }
 
-static struct tramp_ret run_inside(struct tramp_in *in)
+static struct tramp_ret run_inside(uint64_t arg, uint64_t len, uint64_t what, uint64_t caller,
+				   struct tramp_in *in)
 {
+	in->arg = arg;
+	in->len = len;
+	in->what = what;
+	in->caller = caller;
 	return (struct tramp_ret){
 		.result = run(number, in),
-		.status = -(int64_t)TRAMP_PROC(in->what),
+		.status = -(int64_t)TRAMP_PROC(what),
 	};
 }
 
@@ -482,7 +486,7 @@ END_TEST
 
 static int64_t do_scan(uint32_t nr, uint32_t first)
 {
-	struct tramp_call c = {
+	struct tramp_scan s = {
 		.block = (uintptr_t)&blocks[1],
 		.tid = RPAL_TID(SERVICE, 1),
 		.nr = nr,
@@ -490,7 +494,7 @@ static int64_t do_scan(uint32_t nr, uint32_t first)
 	};
 	struct checked k = {
 		.fn = tr->scan,
-		.a = { (uintptr_t)&blocks[0], (uintptr_t)&c },
+		.a = { (uintptr_t)&blocks[0], (uintptr_t)&s },
 	};
 
 	checked(&k);
@@ -600,14 +604,15 @@ END_TEST
 static const struct tramp_in *seen_in;
 static bool spoil; /* the context in the block */
 
-static struct tramp_ret run_once(struct tramp_in *in)
+static struct tramp_ret run_once(uint64_t arg, uint64_t len, uint64_t what, uint64_t caller,
+				 struct tramp_in *in)
 {
 	seen_in = in;
-	ck_assert_uint_eq(in->arg, 71);
-	ck_assert_uint_eq(in->len, 72);
+	ck_assert_uint_eq(arg, 71);
+	ck_assert_uint_eq(len, 72);
 	ck_assert_uint_eq(in->ret_pkru, 73);
-	ck_assert_uint_eq(in->what, 74);
-	ck_assert_uint_eq(in->caller, 75);
+	ck_assert_uint_eq(what, 74);
+	ck_assert_uint_eq(caller, 75);
 	ck_assert_uint_eq((uintptr_t)__builtin_frame_address(0) % 16, 0);
 	ck_assert_uint_eq(test_ioctl_flags, RPAL_WAIT_NEWS);
 	in->dev = FD_EINTR;
