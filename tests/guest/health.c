@@ -462,14 +462,14 @@ static void held_directly(const char *name, bool fires)
 }
 
 /* The tracers look at these functions; with "!" in front not any more. */
-static void trace_hooked(const char * not )
+static void trace_hooked(const char *prefix)
 {
 	char text[80];
 	int i;
 
 	read_health();
 	for (i = 0; i < nr_hooks; i++) {
-		snprintf(text, sizeof(text), "%s%.70s", not, hooks[i].name);
+		snprintf(text, sizeof(text), "%s%.70s", prefix, hooks[i].name);
 		MUST(test_write_file(TRACING "set_ftrace_filter", text));
 	}
 }

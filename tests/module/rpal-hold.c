@@ -32,10 +32,7 @@ static struct ftrace_ops hold_ops;
 extern const char hold_entry[];
 asm(".pushsection .text, \"ax\"\n"
     ".type hold_entry, @function\n"
-    "hold_entry:\n"
-    ASM_ENDBR
-    ASM_RET
-    ".size hold_entry, . - hold_entry\n"
+    "hold_entry:\n" ASM_ENDBR ASM_RET ".size hold_entry, . - hold_entry\n"
     ".popsection\n");
 
 /* As BPF does: whoever diverts calls is welcome. */
