@@ -193,7 +193,7 @@ static int direct_on(struct rpal_hook *hook)
 {
 	int err;
 
-	if (!hook->entry)
+	if (!hook->entry || !READ_ONCE(rpal_direct_hooks))
 		return -EBUSY;
 	/* Before the tracer asks; it forgets flags, but not this. */
 	hook->direct.ops_func = share;

@@ -32,6 +32,11 @@ module_param_named(account, rpal_account, int, 0644);
 MODULE_PARM_DESC(account,
 		 "charge CPU time of called code to the process called: 0 no, 1 by ticks, 2 by time stamps, for programs that start after; -1 (default) 2 if there are nohz_full CPUs, else 1");
 
+bool rpal_direct_hooks = true;
+module_param_named(direct_hooks, rpal_direct_hooks, bool, 0644);
+MODULE_PARM_DESC(direct_hooks,
+		 "warm functions call the module directly; with no they call the tracer, and BPF programs can be attached to them (default: yes; from the next time that hooks are installed)");
+
 /* Long enough that a restarted program finds them still there. */
 unsigned int rpal_hook_linger_ms = 2000;
 

@@ -53,6 +53,7 @@ extern bool rpal_allow_no_pkeys;
 extern bool rpal_marker;
 extern bool rpal_link_attach;
 extern int rpal_account;
+extern bool rpal_direct_hooks;
 extern unsigned int rpal_hook_linger_ms;
 
 /* What a user can have too much of. */

@@ -19,6 +19,7 @@
 #define TRACER	  "/proc/sys/kernel/ftrace_enabled"
 #define KPROBES	  "/sys/kernel/debug/kprobes/enabled"
 #define HOLD	  "/vm/rpal-hold.ko"
+#define DIRECT	  "/sys/module/rpal/parameters/direct_hooks"
 #define TRACING	  "/sys/kernel/tracing/"
 #define MAX_HOOKS 40
 
@@ -461,6 +462,40 @@ static void held_directly(const char *name, bool fires)
 	test_end();
 }
 
+/* Where that is not wanted they are free for others. */
+static void not_called_directly(const char *name)
+{
+	struct test_cmd c = { .op = OP_WORK };
+	struct test_res r;
+	char parameter[200];
+	struct puppet a;
+	int i;
+
+	test_begin("with direct_hooks=0 %s can call another module directly", name);
+	be_idle();
+	MUST(test_write_file(DIRECT, "0"));
+	puppet_new(&a, NULL);
+	check_verdict("ok", "traced");
+	for (i = 0; i < nr_hooks; i++)
+		check_called(hooks[i].name, "traced");
+	if (hold(name, "direct=1")) {
+		c.a[0] = a.fd;
+		puppet_do(&a, &c, &r);
+		CHECK(fired(name), "has not fired");
+		check_verdict("ok", "held");
+		CHECK(!puppet_end(&a), "end");
+		only_hooks_of_others(1);
+		release_function();
+	}
+	MUST(test_write_file(DIRECT, "1"));
+	puppet_new(&a, NULL);
+	snprintf(parameter, sizeof(parameter), "function=%s direct=1", name);
+	i = test_insmod(HOLD, parameter);
+	CHECK(i == -EBUSY, "with direct_hooks=1: %s", strerror(-i));
+	CHECK(!puppet_end(&a), "end");
+	test_end();
+}
+
 /* The tracers look at these functions; with "!" in front not any more. */
 static void trace_hooked(const char *prefix)
 {
@@ -626,6 +661,7 @@ int main(int argc, char **argv)
 	shared("mmap_region");
 	held_directly("mmap_region", true);
 	held_directly("force_sig_info_to_task", true);
+	not_called_directly("do_mprotect_pkey");
 	loaded_off();
 	/* Each load patches the kernel's text a lot, which emulators do not like. */
 	left_out_at_load(argc > 1 && !strcmp(argv[1], "all") ? 1 : 4);
