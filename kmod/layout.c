@@ -220,6 +220,16 @@ static bool may_be_low(struct rpal_space *space, unsigned long addr,
 	       !(current->in_execve && addr);
 }
 
+/*
+ * Is exec about to map the program where it likes best? Only the stack is there then.
+ * That place may be in the slot by chance, but where the mappings or the stack go.
+ */
+static bool is_program(unsigned long flags)
+{
+	return current->in_execve && (flags & MAP_FIXED) &&
+	       current->mm->map_count == 1;
+}
+
 /* get_unmapped_area(file, addr, len, pgoff, flags, ...) */
 RPAL_CALLBACK(rpal_on_get_unmapped_area)
 {
@@ -242,7 +252,7 @@ RPAL_CALLBACK(rpal_on_get_unmapped_area)
 		regs->dx = ~0UL;		/* becomes -ENOMEM */
 		return;
 	}
-	if (rpal_in_slot(space, addr, len))
+	if (rpal_in_slot(space, addr, len) && !is_program(flags))
 		return;
 	if (!(flags & MAP_FIXED))
 		regs->si = 0;			/* only a hint */

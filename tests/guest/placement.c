@@ -821,6 +821,38 @@ static void randomness(void)
 	test_end();
 }
 
+/*
+ * Where Linux puts a program that is not randomised, in the middle of a slot. (It has
+ * no such place for a static-pie.)
+ */
+#ifndef STATIC_PIE
+#define NATURAL 0x555555554000UL
+
+static void at_home(void)
+{
+	struct test_spawn s = { .persona = ADDR_NO_RANDOMIZE };
+	static struct puppet p[RPAL_MAX_SLOT];
+	bool found = false;
+	int n = 0;
+
+	test_begin("a program that Linux would put into its slot by itself");
+	while (!found && n < RPAL_MAX_SLOT) {
+		errno = puppet_start(&p[n], &s);
+		if (!CHECK(!errno, "start: %s", strerror(errno)))
+			break;
+		found = p[n++].self.slot == NATURAL / RPAL_SLOT_SIZE;
+	}
+	CHECK(found, "%d programs, none of them in slot %llu", n, NATURAL / RPAL_SLOT_SIZE);
+	/* Below where mappings begin, as any other. */
+	if (found)
+		CHECK(p[n - 1].buf - p[n - 1].self.base < RPAL_SLOT_SIZE / 3, "%llx",
+		      p[n - 1].buf - p[n - 1].self.base);
+	while (n--)
+		CHECK(!puppet_end(&p[n]), "end");
+	test_end();
+}
+#endif
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -873,5 +905,8 @@ int main(int argc, char **argv)
 	}
 	test_end();
 	randomness();
+#ifndef STATIC_PIE
+	at_home();
+#endif
 	return test_finish();
 }
