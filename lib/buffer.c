@@ -97,7 +97,7 @@ EXPORT int64_t rpal_copy_buffer(int service_id, void *to, const struct rpal_buff
 		return rpal_failf(-EINVAL, "the buffer does not lie in the memory of service %d",
 				  service_id);
 	c = (struct copy){ to, (const void *)(uintptr_t)from, len };
-	ret = rpal_guard(thr, link.pkey, do_copy, &c);
+	ret = rpal_guard(thr, &link, do_copy, &c);
 	if (ret)
 		return rpal_failf(ret, "service %d has ended or unmapped the buffer", service_id);
 	return len;

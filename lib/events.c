@@ -182,6 +182,23 @@ void events_touch(struct channel *ch, uint32_t event)
 	touch(&ch->watch, event);
 }
 
+/*
+ * While they were on their way from the queue to the reader, another thread may have
+ * seen neither, and cleared the bits.
+ */
+void events_left_over(struct channel *ch)
+{
+	const struct watch_list *w = &ch->watch;
+	int i;
+
+	for (i = 0; i < WATCHERS; i++) {
+		struct event_set *set = __atomic_load_n(&w->set[i], __ATOMIC_ACQUIRE);
+
+		if (set && !(w->shown[i].events & EPOLLET))
+			mark(set, w->shown[i].index, 0);
+	}
+}
+
 /* The place of a set in a list, or of no set; -1. */
 static int watch_find(const struct watch_list *w, const struct event_set *set)
 {
@@ -212,7 +229,11 @@ static struct event_set *set_alloc(void)
 	if (!set)
 		return NULL;
 	set->ready = aligned_alloc(64, size);
-	if (!set->ready) {
+	set->items = reserve(READY_BITS * sizeof(*set->items));
+	if (!set->ready || !set->items) {
+		if (set->items)
+			munmap(set->items, READY_BITS * sizeof(*set->items));
+		free(set->ready);
 		free(set);
 		return NULL;
 	}
@@ -268,12 +289,30 @@ struct event_set *events_set_get(int epfd)
 	return set;
 }
 
-/* Lock of the set held. Index of a new item, or a negative errno. */
+/* Items are read without the lock, too: who has done so sees by @seq what came between. */
+static void change_begin(struct event_set *set)
+{
+	pthread_mutex_lock(&set->lock);
+	__atomic_store_n(&set->seq, set->seq + 1, __ATOMIC_RELAXED);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static void change_end(struct event_set *set)
+{
+	__atomic_store_n(&set->seq, set->seq + 1, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&set->lock);
+}
+
+static bool unchanged(const struct event_set *set, unsigned int seq)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&set->seq, __ATOMIC_RELAXED) == seq;
+}
+
+/* Between change_begin() and change_end(). Index of a new item, or a negative errno. */
 static int item_new(struct event_set *set)
 {
 	uint32_t index = set->free;
-	struct item *items;
-	uint32_t size;
 
 	if (index < set->nr_items) {
 		set->free = set->items[index].next;
@@ -281,15 +320,7 @@ static int item_new(struct event_set *set)
 	}
 	if (index == READY_BITS)
 		return -ENOSPC;
-	if (index == set->size) {
-		size = set->size ? 2 * set->size : 16;
-		items = realloc(set->items, size * sizeof(*items));
-		if (!items)
-			return -ENOMEM;
-		set->items = items;
-		set->size = size;
-	}
-	set->nr_items++;
+	__atomic_store_n(&set->nr_items, set->nr_items + 1, __ATOMIC_RELEASE);
 	set->free = set->nr_items;
 	return index;
 }
@@ -302,14 +333,14 @@ static void item_drop(struct watch_list *w, int i)
 	struct item *item;
 
 	watch_put(w, i, NULL, 0, 0);
-	pthread_mutex_lock(&set->lock);
+	change_begin(set);
 	item = &set->items[index];
 	if (item->events & EPOLLONESHOT)
 		set->nr_oneshot--;
 	item->fd = -1;
 	item->next = set->free;
 	set->free = index;
-	pthread_mutex_unlock(&set->lock);
+	change_end(set);
 }
 
 static void drop_all_items(struct watch_list *w)
@@ -346,7 +377,7 @@ static struct channel *channel_alloc(void)
 	} else {
 		ch = calloc(1, sizeof(*ch));
 		if (ch)
-			pthread_mutex_init(&ch->lock, NULL);
+			pthread_spin_init(&ch->busy, PTHREAD_PROCESS_PRIVATE);
 	}
 	if (ch && !queue_new(ch)) {
 		ch->next = free_channels;
@@ -392,15 +423,15 @@ static void channel_retire(struct channel *ch)
 	__atomic_store_n(&directory->queues[ch->fd], 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&entries[ch->fd].channel, NULL, __ATOMIC_RELEASE);
 	drop_all_items(&ch->watch);
-	pthread_mutex_lock(&ch->lock);
+	channel_lock(ch);
 	ch->generation = 0;
 	if (queue_retire(q, &ch->reader)) {
 		/* Somebody may still be writing into it: it is not used again. */
 		q->peer_key = (uintptr_t)lost_queues;
 		lost_queues = q;
-		ch->q = NULL;
+		__atomic_store_n(&ch->q, NULL, __ATOMIC_RELEASE);
 	}
-	pthread_mutex_unlock(&ch->lock);
+	channel_unlock(ch);
 	ch->next = free_channels;
 	free_channels = ch;
 }
@@ -449,7 +480,7 @@ static int item_add(struct event_set *set, int fd, struct channel *ch, struct ev
 	i = watch_find(w, NULL);
 	if (i < 0)
 		return -ENOSPC;
-	pthread_mutex_lock(&set->lock);
+	change_begin(set);
 	index = item_new(set);
 	if (index >= 0) {
 		set->items[index] = (struct item){
@@ -462,7 +493,7 @@ static int item_add(struct event_set *set, int fd, struct channel *ch, struct ev
 		if (ev->events & EPOLLONESHOT)
 			set->nr_oneshot++;
 	}
-	pthread_mutex_unlock(&set->lock);
+	change_end(set);
 	if (index < 0)
 		return index;
 	watch_put(w, i, set, index, ev->events);
@@ -517,7 +548,7 @@ static int modify(int epfd, int fd, const struct epoll_event *ev)
 	w = find(set, fd, &i);
 	if (!w)
 		return add(epfd, fd, ev);
-	pthread_mutex_lock(&set->lock);
+	change_begin(set);
 	item = &set->items[w->shown[i].index];
 	if (item->events & EPOLLONESHOT)
 		set->nr_oneshot--;
@@ -526,7 +557,7 @@ static int modify(int epfd, int fd, const struct epoll_event *ev)
 	item->off = false;
 	if (item->events & EPOLLONESHOT)
 		set->nr_oneshot++;
-	pthread_mutex_unlock(&set->lock);
+	change_end(set);
 	__atomic_store_n(&w->shown[i].events, ev->events, __ATOMIC_SEQ_CST);
 	/* What was ready before is no news to the sets around this one. */
 	if (!ready_is(set->ready, w->shown[i].index))
@@ -779,6 +810,40 @@ static uint32_t take_due(struct event_set *set, uint32_t index)
 	return state;
 }
 
+/*
+ * The usual case without the lock: a descriptor that waits for messages, and for as
+ * long as there are some. 1: reported; 0: there are none; -1: it is not so simple.
+ */
+static inline __attribute__((always_inline)) int
+report_input(struct event_set *set, uint32_t index, struct epoll_event *ev)
+{
+	const struct item *item = &set->items[index];
+	unsigned int seq = __atomic_load_n(&set->seq, __ATOMIC_ACQUIRE);
+	struct channel *ch = item->channel;
+	epoll_data_t data = item->data;
+	struct queue *q;
+
+	if (unlikely((item->events & (RPAL_EVENTS | EPOLLET | EPOLLONESHOT)) != EPOLLRPALIN ||
+		     item->fd < 0 || !ch || seq & 1 || !unchanged(set, seq)))
+		return -1;
+	q = __atomic_load_n(&ch->q, __ATOMIC_ACQUIRE);
+	if (unlikely(!q))
+		return -1;
+	if (queue_is_empty(q, &ch->reader)) {
+		/* As in take_due(). */
+		ready_clear(set->ready, index);
+		if (queue_is_empty(q, &ch->reader) && unchanged(set, seq))
+			return 0;
+		/* Some have come, or the bit is that of something else since. */
+		ready_mark(set->ready, index);
+	}
+	if (unlikely(!unchanged(set, seq)))
+		return -1;
+	ev->events = EPOLLRPALIN;
+	ev->data = data;
+	return 1;
+}
+
 static void report(struct event_set *set, struct item *item, uint32_t state, struct epoll_event *ev)
 {
 	ev->events = state;
@@ -802,31 +867,45 @@ static int find_next(struct ready_set *ready, uint32_t *from, uint32_t start, bo
 	return index;
 }
 
+/* How many events of an item there are to report: 0 or 1. */
+static __attribute__((noinline)) int report_locked(struct event_set *set, uint32_t index,
+						   struct epoll_event *ev)
+{
+	uint32_t state = 0;
+
+	change_begin(set);
+	/* Hints may be wrong: peers can write them. */
+	if (index < set->nr_items)
+		state = take_due(set, index);
+	else
+		ready_clear(set->ready, index);
+	if (state)
+		report(set, &set->items[index], state, ev);
+	change_end(set);
+	return !!state;
+}
+
 int events_collect(struct event_set *set, struct epoll_event *events, int max)
 {
-	uint32_t from, start, state;
+	uint32_t from, start, nr;
 	bool wrapped = false;
-	int n = 0, index;
+	int n = 0, index, found;
 
 	if (!ready_any(set->ready))
 		return 0;
-	pthread_mutex_lock(&set->lock);
-	start = set->cursor;
+	nr = __atomic_load_n(&set->nr_items, __ATOMIC_ACQUIRE);
+	start = __atomic_load_n(&set->cursor, __ATOMIC_RELAXED);
 	from = start;
 	while (n < max && (index = find_next(set->ready, &from, start, &wrapped)) >= 0) {
-		/* Hints may be wrong: peers can write them. */
-		if ((uint32_t)index >= set->nr_items) {
-			ready_clear(set->ready, index);
-			continue;
-		}
-		state = take_due(set, index);
-		if (!state)
-			continue;
-		report(set, &set->items[index], state, &events[n++]);
+		found = (uint32_t)index < nr ? report_input(set, index, &events[n]) : -1;
+		if (unlikely(found < 0))
+			found = report_locked(set, index, &events[n]);
 		/* At the end there is nothing more to find. */
-		set->cursor = (uint32_t)index + 1 < set->nr_items ? index + 1 : 0;
+		if (found)
+			__atomic_store_n(&set->cursor, (uint32_t)index + 1 < nr ? index + 1 : 0,
+					 __ATOMIC_RELAXED);
+		n += found;
 	}
-	pthread_mutex_unlock(&set->lock);
 	return n;
 }
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 #include "queue.h"
 #include "ready.h"
@@ -46,7 +47,7 @@ struct watch_list {
  * @next:	in the list of those that are not used
  * @q:		its queue
  * @generation:	of the queue; 0: not in use
- * @lock:	of @reader
+ * @busy:	lock of @reader, held for some ten words at most
  * @reader:	what was taken out of the queue
  * @watch:	sets in which it is; under the table's lock
  * @fd:		the descriptor
@@ -57,7 +58,7 @@ struct channel {
 	struct channel *next;
 	struct queue *q;
 	uint32_t generation;
-	pthread_mutex_t lock;
+	pthread_spinlock_t busy;
 	struct queue_reader reader;
 	struct watch_list watch;
 	int fd;
@@ -91,10 +92,10 @@ struct item {
  * @ready:	what peers see of it
  * @watch:	sets in which it is itself; under the table's lock
  * @lock:	of the items
+ * @seq:	odd while one of them changes
  * @epfd:	its descriptor, -1: not in use
- * @items:	by index
+ * @items:	by index: address space for READY_BITS
  * @nr_items:	how many of them have ever been used
- * @size:	how many there is memory for
  * @free:	first that is not in use, nr_items: none
  * @cursor:	where to look first, so that none has to wait for ever
  * @nr_oneshot:	items with EPOLLONESHOT
@@ -107,10 +108,10 @@ struct event_set {
 	struct ready_set *ready;
 	struct watch_list watch;
 	pthread_mutex_t lock;
+	unsigned int seq;
 	int epfd;
 	struct item *items;
 	uint32_t nr_items;
-	uint32_t size;
 	uint32_t free;
 	uint32_t cursor;
 	unsigned int nr_oneshot;
@@ -125,6 +126,23 @@ uint64_t events_directory(void);
 struct event_set *events_set(int epfd);
 /* The same, made if need be; NULL without memory. */
 struct event_set *events_set_get(int epfd);
+/*
+ * A mutex takes two locked operations, this one. Hardly ever do two threads read one
+ * descriptor at once; then the second one sleeps, as its priority may be the higher.
+ */
+static inline void channel_lock(struct channel *ch)
+{
+	const struct timespec some = { .tv_nsec = 20000 };
+
+	while (pthread_spin_trylock(&ch->busy))
+		nanosleep(&some, NULL);
+}
+
+static inline void channel_unlock(struct channel *ch)
+{
+	pthread_spin_unlock(&ch->busy);
+}
+
 /* The channel of a descriptor, NULL if it has none. */
 struct channel *events_channel(int fd);
 /* Up to max RPAL events. */
@@ -142,6 +160,8 @@ int events_outer_fd(struct event_set *set);
 unsigned int events_epoch(void);
 /* These events came from the kernel: their EPOLLONESHOT is used up. */
 void events_used_up(struct event_set *set, const struct epoll_event *events, int n);
+/* Words were left in a channel's queue: who waits for a level is to look again. */
+void events_left_over(struct channel *ch);
 /* Something of a channel has changed: have it looked at by who wants this event. */
 void events_touch(struct channel *ch, uint32_t event);
 /* Where a descriptor's other end was found: service and handle; 0, 0: forget. */

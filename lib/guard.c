@@ -60,7 +60,7 @@ void rpal_take_back(struct rpal_thr *thr, const struct rpal_aside *aside)
 }
 
 /* What was in the way of it may be a call that a signal handler has interrupted. */
-static int64_t guard_aside(struct rpal_thr *thr, int64_t (*fn)(void *arg), void *arg, uint32_t pkru)
+int64_t rpal_guard_aside(struct rpal_thr *thr, int64_t (*fn)(void *arg), void *arg, uint32_t pkru)
 {
 	struct rpal_aside aside;
 	int64_t ret;
@@ -69,15 +69,6 @@ static int64_t guard_aside(struct rpal_thr *thr, int64_t (*fn)(void *arg), void 
 	ret = rpal_state.tramp->guard(thr->block, fn, arg, pkru);
 	rpal_take_back(thr, &aside);
 	return ret;
-}
-
-int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg)
-{
-	uint32_t pkru = rpal_pkru_for(rpal_state.pkey, peer_pkey, RPAL_CALL_GRANT_WRITE);
-
-	if (likely(!thr->block->callee && !rpal_is_armed(thr)))
-		return rpal_state.tramp->guard(thr->block, fn, arg, pkru);
-	return guard_aside(thr, fn, arg, pkru);
 }
 
 struct access {
@@ -107,7 +98,7 @@ EXPORT status_t rpal_read_access_safety(access_fn fn, int *ret, ...)
 		return RPAL_FAILURE;
 	va_start(args, ret);
 	a.args = &args;
-	err = guard_aside(thr, do_access, &a, rpal_state.pkeys ? rpal_pkru_read() : 0);
+	err = rpal_guard_aside(thr, do_access, &a, rpal_state.pkeys ? rpal_pkru_read() : 0);
 	va_end(args);
 	if (err)
 		return rpal_fail(RPAL_FAILURE, "memory of a peer is not there any more");

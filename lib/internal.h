@@ -391,8 +391,19 @@ static inline bool rpal_in_call(const struct rpal_thr *thr)
 
 void rpal_put_aside(struct rpal_thr *thr, struct rpal_aside *aside);
 void rpal_take_back(struct rpal_thr *thr, const struct rpal_aside *aside);
+int64_t rpal_guard_aside(struct rpal_thr *thr, int64_t (*fn)(void *arg), void *arg, uint32_t pkru);
+
 /* Run fn with a peer's memory open: what it returns, or -EFAULT if that is gone. */
-int64_t rpal_guard(struct rpal_thr *thr, uint32_t peer_pkey, int64_t (*fn)(void *arg), void *arg);
+static inline int64_t rpal_guard(struct rpal_thr *thr, const struct rpal_link *peer,
+				 int64_t (*fn)(void *arg), void *arg)
+{
+	uint32_t pkru = TRAMP_PKRU(peer->rights[GRANT_WRITE]);
+
+	if (likely(!thr->block->callee && !thr->lent && !rpal_tr_resume))
+		return rpal_state.tramp->guard(thr->block, fn, arg, pkru);
+	return rpal_guard_aside(thr, fn, arg, pkru);
+}
+
 /* After a procedure: it was not to leave anything open. */
 static inline void rpal_close_all(struct rpal_thr *thr)
 {

@@ -21,17 +21,20 @@
 #define HANDLE_RID(handle) ((uint8_t)((handle) >> 32))
 #define HANDLE_FD(handle)  ((uint32_t)(handle))
 
-#define WORDS_OF_WAITERS (RPAL_MAX_RECEIVERS / 64)
+#define MAX_WAITERS (RPAL_MAX_RECEIVERS / 64)
 
 /* Sets that one message can reach, by way of nesting. */
 #define MAX_SETS 64
+
+/* Loops over few, of which the first one is mostly the only one. */
+#define UNROLL _Pragma("GCC unroll 4")
 
 /**
  * struct post - what is done in a peer's memory, and what was found there
  * @area:	its thread area
  * @nr:		its receivers
+ * @nr_words:	words with a bit for each of them
  * @first:	its slot: first address
- * @end:	its slot: first address behind
  * @key:	own service key
  * @rid:	receiver to begin with
  * @fd:		its descriptor
@@ -48,8 +51,8 @@
 struct post {
 	uint64_t area;
 	uint32_t nr;
+	uint32_t nr_words;
 	uint64_t first;
-	uint64_t end;
 	uint64_t key;
 	uint32_t rid;
 	uint32_t fd;
@@ -57,7 +60,7 @@ struct post {
 	const int64_t *words;
 	unsigned int n;
 	uint64_t want_out;
-	uint64_t waiters[WORDS_OF_WAITERS];
+	uint64_t waiters[MAX_WAITERS];
 	int hit;
 	uint32_t channels[MAX_SETS];
 	int nr_channels;
@@ -68,7 +71,7 @@ struct post {
 
 static void *peer_ptr(const struct post *p, uint64_t addr, size_t size)
 {
-	if (addr < p->first || addr >= p->end || p->end - addr < size || addr % 8)
+	if (unlikely(addr - p->first > RPAL_SLOT_SIZE - size || addr % 8))
 		return NULL;
 	return (void *)(uintptr_t)addr;
 }
@@ -78,23 +81,30 @@ static struct rpal_block *block_of(const struct post *p, unsigned int index)
 	return (struct rpal_block *)(uintptr_t)(p->area + (uint64_t)index * RPAL_BLOCK_SIZE);
 }
 
-/* Any of its receivers knows where it is, if it is registered. */
-static struct directory *find_directory(const struct post *p)
+static struct directory *directory_of(const struct post *p, unsigned int index)
 {
-	unsigned int i, index = p->rid;
+	uint64_t at = __atomic_load_n(&block_of(p, index)->user[USER_DIRECTORY], __ATOMIC_ACQUIRE);
+	struct directory *dir = at ? peer_ptr(p, at, sizeof(*dir)) : NULL;
 
-	for (i = 0; i < p->nr; i++, index++) {
-		struct directory *dir;
-		uint64_t at;
+	return dir && dir->magic == DIRECTORY_MAGIC ? dir : NULL;
+}
 
-		if (index >= p->nr)
-			index = 0;
-		at = __atomic_load_n(&block_of(p, index)->user[USER_DIRECTORY], __ATOMIC_ACQUIRE);
-		dir = at ? peer_ptr(p, at, sizeof(*dir)) : NULL;
-		if (dir && dir->magic == DIRECTORY_MAGIC)
-			return dir;
-	}
-	return NULL;
+/* Any of its receivers knows where it is, if it is registered. */
+static __attribute__((noinline)) struct directory *search_directory(const struct post *p)
+{
+	struct directory *dir = NULL;
+	unsigned int i;
+
+	for (i = 0; i < p->nr && !dir; i++)
+		dir = directory_of(p, i);
+	return dir;
+}
+
+static inline struct directory *find_directory(const struct post *p)
+{
+	struct directory *dir = likely(p->rid < p->nr) ? directory_of(p, p->rid) : NULL;
+
+	return likely(dir) ? dir : search_directory(p);
 }
 
 static struct queue *find_queue(const struct post *p)
@@ -129,13 +139,15 @@ static void mark(struct post *p, uint64_t at, uint32_t index, int depth)
 	if (!set || set->magic != READY_MAGIC || ++p->nr_sets > MAX_SETS)
 		return;
 	ready_mark(set, index);
-	for (i = 0; i < WORDS_OF_WAITERS; i++)
+	for (i = 0; i < (int)p->nr_words; i++)
 		p->waiters[i] |= __atomic_load_n(&set->waiters[i], __ATOMIC_SEQ_CST);
 	channel = __atomic_load_n(&set->channel, __ATOMIC_SEQ_CST);
 	if (channel && __atomic_exchange_n(&set->channel, 0, __ATOMIC_SEQ_CST))
 		p->channels[p->nr_channels++] = channel;
-	for (i = 0; i < WATCHERS && depth < READY_NESTED; i++)
-		if (set->parents[i].set)
+	if (unlikely(depth >= READY_NESTED))
+		return;
+	UNROLL for (i = 0; i < WATCHERS; i++)
+		if (unlikely(set->parents[i].set))
 			mark(p, set->parents[i].set, set->parents[i].index, depth + 1);
 }
 
@@ -171,7 +183,7 @@ static void tell_watchers(struct post *p, const struct queue *q, uint32_t event)
 {
 	int i;
 
-	for (i = 0; i < WATCHERS; i++) {
+	UNROLL for (i = 0; i < WATCHERS; i++) {
 		uint64_t set = __atomic_load_n(&q->watchers[i].set, __ATOMIC_SEQ_CST);
 
 		if (set && __atomic_load_n(&q->watchers[i].events, __ATOMIC_SEQ_CST) & event)
@@ -254,15 +266,18 @@ static int64_t post_lookup(void *arg)
 
 static void post_init(struct post *p, const struct rpal_link *link, int id, uint64_t handle)
 {
+	unsigned int i;
+
 	p->area = link->area;
-	p->nr = link->nr;
+	p->nr = link->nr < RPAL_MAX_RECEIVERS ? link->nr : RPAL_MAX_RECEIVERS;
+	p->nr_words = (p->nr + 63) / 64;
 	p->first = (uint64_t)id << RPAL_SLOT_SHIFT;
-	p->end = p->first + RPAL_SLOT_SIZE;
 	p->key = rpal_state.key;
 	p->rid = HANDLE_RID(handle);
 	p->fd = HANDLE_FD(handle);
 	p->generation = HANDLE_GEN(handle);
-	memset(p->waiters, 0, sizeof(p->waiters));
+	for (i = 0; i < p->nr_words; i++)
+		p->waiters[i] = 0;
 	p->hit = -1;
 	p->nr_channels = 0;
 	p->nr_sets = 0;
@@ -284,7 +299,7 @@ static void wake_waiters(struct rpal_thr *thr, const struct rpal_link *link, str
 {
 	struct rpal_wake req = { .size = sizeof(req) };
 
-	if (rpal_guard(thr, link->pkey, post_news, p))
+	if (rpal_guard(thr, link, post_news, p))
 		return;
 	while (p->hit >= 0) {
 		req.tid = RPAL_TID(id, p->hit);
@@ -302,7 +317,7 @@ static rpal_delivery_t call_or_tell(struct rpal_thr *thr, const struct rpal_link
 
 	for (;;) {
 		if (p->hit < 0) {
-			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link->pkey, post_news, p) ||
+			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link, post_news, p) ||
 			    p->hit < 0)
 				return RPAL_QUEUED;
 		}
@@ -382,11 +397,11 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 	p.words = ptrs;
 	p.n = len;
 	p.want_out = 0;
-	ret = rpal_guard(thr, link.pkey, post_message, &p);
+	ret = rpal_guard(thr, &link, post_message, &p);
 	if (unlikely(ret == -EAGAIN)) {
 		/* Once more, and this time it is known whom to tell. */
 		forget_room(service_id, rpalfd, &p);
-		ret = rpal_guard(thr, link.pkey, post_message, &p);
+		ret = rpal_guard(thr, &link, post_message, &p);
 		if (ret == -EAGAIN)
 			blocked(service_id, rpalfd);
 	}
@@ -424,7 +439,7 @@ static void tell_room(uint64_t want_out)
 	if (rpal_link_get(id, &link) || rpal_thr_get(RPAL_THREAD_SENDER, &thr))
 		return;
 	post_init(&p, &link, id, (uint32_t)want_out);
-	if (rpal_guard(thr, link.pkey, post_room, &p))
+	if (rpal_guard(thr, &link, post_room, &p))
 		return;
 	wake_waiters(thr, &link, &p, id);
 	notify(&p, id);
@@ -443,13 +458,15 @@ EXPORT int rpal_read_ptrs(int fd, int64_t *ptrs, int len)
 				  "descriptor %d has no queue: rpal_epoll_ctl() with "
 				  "EPOLLRPALIN gives it one",
 				  fd);
-	pthread_mutex_lock(&ch->lock);
+	channel_lock(ch);
 	if (ch->generation && ch->fd == fd) {
 		n = queue_get(ch->q, &ch->reader, ptrs, len);
+		if (unlikely(ch->reader.count))
+			events_left_over(ch);
 		if (n && __atomic_load_n(&ch->q->want_out, __ATOMIC_SEQ_CST))
 			want_out = __atomic_exchange_n(&ch->q->want_out, 0, __ATOMIC_SEQ_CST);
 	}
-	pthread_mutex_unlock(&ch->lock);
+	channel_unlock(ch);
 	if (unlikely(want_out))
 		tell_room(want_out);
 	return n;
@@ -520,7 +537,7 @@ static int map(int id, int fd, uint64_t *handle)
 	if (ret)
 		return map_failed(ret, id, fd);
 	post_init(&p, &link, id, (uint32_t)req.peer_fd);
-	ret = rpal_guard(thr, link.pkey, post_lookup, &p);
+	ret = rpal_guard(thr, &link, post_lookup, &p);
 	if (ret == -EFAULT)
 		ret = rpal_link_check(id, link.key) ? -EPIPE : -EAGAIN;
 	else if (ret == -ESTALE)

@@ -26,11 +26,17 @@ void queue_open(struct queue *q, struct queue_reader *r, uint32_t generation)
 	__atomic_store_n(&q->used, STAMPED(generation, 0), __ATOMIC_RELEASE);
 }
 
-/* The lowest n of the bits; 0 if they are fewer. */
+/* The lowest n of the bits; 0 if they are fewer. Mostly they lie side by side. */
 static uint32_t lowest(uint32_t bits, unsigned int n)
 {
 	uint32_t rest = bits;
+	uint64_t run;
 
+	if (!bits)
+		return 0;
+	run = ((1ULL << n) - 1) << __builtin_ctz(bits);
+	if (!(run & ~(uint64_t)bits))
+		return run;
 	for (; n; n--) {
 		if (!rest)
 			return 0;
@@ -97,55 +103,98 @@ int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsign
 }
 
 /*
- * All messages from the newest on, as the inbox had them. Their chains were
- * written by a peer: followed no further than there are places, each once.
+ * The rest of a message, behind what the reader has. Its chain was written by a peer:
+ * followed no further than there are places, each once.
  */
-static void take(struct queue *q, struct queue_reader *r, uint32_t newest)
+static void append(const struct queue *q, struct queue_reader *r, unsigned int at, uint32_t *seen)
+{
+	for (; at < QUEUE_PLACES; at = q->next[at]) {
+		if (*seen & 1U << at || r->count == QUEUE_PLACES)
+			break;
+		*seen |= 1U << at;
+		r->order[(r->head + r->count++) % QUEUE_PLACES] = at;
+	}
+}
+
+/* All messages from the newest on, as the inbox had them. */
+static void take(const struct queue *q, struct queue_reader *r, uint32_t newest)
 {
 	uint8_t firsts[QUEUE_PLACES];
+	unsigned int n = 0;
 	uint32_t seen = 0;
-	unsigned int n = 0, at;
 
 	while (newest != QUEUE_NONE && newest <= QUEUE_PLACES && n < QUEUE_PLACES) {
 		firsts[n++] = newest - 1;
 		newest = q->prev[newest - 1];
 	}
-	while (n--) {
-		for (at = firsts[n]; at < QUEUE_PLACES; at = q->next[at]) {
-			if (seen & 1U << at || r->count == QUEUE_PLACES)
-				break;
-			seen |= 1U << at;
-			r->order[(r->head + r->count++) % QUEUE_PLACES] = at;
-		}
-	}
+	while (n--)
+		append(q, r, firsts[n], &seen);
 }
 
-static void refill(struct queue *q, struct queue_reader *r)
+/* The newest message, and that the queue is empty now; QUEUE_NONE if it was. */
+static uint32_t take_inbox(struct queue *q)
 {
 	uint64_t inbox = LOAD(&q->inbox);
 
 	while (LOW(inbox) != QUEUE_NONE)
-		if (SWAP(&q->inbox, &inbox, STAMPED(queue_generation(inbox), QUEUE_NONE))) {
-			take(q, r, LOW(inbox));
-			break;
+		if (SWAP(&q->inbox, &inbox, STAMPED(queue_generation(inbox), QUEUE_NONE)))
+			return LOW(inbox);
+	return QUEUE_NONE;
+}
+
+/* One message that was alone, past the reader's order; what there is no room for goes there. */
+static unsigned int get_single(const struct queue *q, struct queue_reader *r, unsigned int at,
+			       int64_t *words, unsigned int n, uint32_t *freed)
+{
+	unsigned int got = 0;
+	uint32_t seen = 0;
+
+	for (; at < QUEUE_PLACES && !(seen & 1U << at); at = q->next[at]) {
+		if (got == n) {
+			*freed = seen;
+			append(q, r, at, &seen);
+			return got;
 		}
+		words[got++] = q->words[at];
+		seen |= 1U << at;
+	}
+	*freed = seen;
+	return got;
+}
+
+static unsigned int get_ordered(const struct queue *q, struct queue_reader *r, int64_t *words,
+				unsigned int n, uint32_t *freed)
+{
+	unsigned int head = r->head, got, at;
+
+	n = n < r->count ? n : r->count;
+	for (got = 0; got < n; got++) {
+		at = r->order[head++ % QUEUE_PLACES];
+		words[got] = q->words[at];
+		*freed |= 1U << at;
+	}
+	r->head = head % QUEUE_PLACES;
+	r->count -= n;
+	return n;
 }
 
 unsigned int queue_get(struct queue *q, struct queue_reader *r, int64_t *words, unsigned int n)
 {
-	unsigned int got = 0, at;
-	uint32_t freed = 0;
+	uint32_t freed = 0, newest;
+	unsigned int got = 0;
 
-	while (got < n) {
-		if (!r->count)
-			refill(q, r);
-		if (!r->count)
-			break;
-		at = r->order[r->head % QUEUE_PLACES];
-		r->head = (r->head + 1) % QUEUE_PLACES;
-		r->count--;
-		words[got++] = q->words[at];
-		freed |= 1U << at;
+	if (!n)
+		return 0;
+	if (r->count)
+		got = get_ordered(q, r, words, n, &freed);
+	newest = got < n ? take_inbox(q) : QUEUE_NONE;
+	if (newest != QUEUE_NONE && newest <= QUEUE_PLACES) {
+		if (!got && q->prev[newest - 1] == QUEUE_NONE) {
+			got = get_single(q, r, newest - 1, words, n, &freed);
+		} else {
+			take(q, r, newest);
+			got += get_ordered(q, r, words + got, n - got, &freed);
+		}
 	}
 	if (freed)
 		__atomic_fetch_and(&q->used, ~(uint64_t)freed, __ATOMIC_SEQ_CST);

@@ -19,6 +19,8 @@ void ready_mark(struct ready_set *set, uint32_t index)
 {
 	index %= READY_BITS;
 	set_bit(&set->low[index / 64], index);
+	if (index < 64)
+		return;
 	set_bit(&set->mid[index / 64 / 64], index / 64);
 	set_bit(&set->top, index / 64 / 64);
 }
@@ -42,7 +44,7 @@ static void clear_above(uint64_t *above, uint32_t n, const uint64_t *below)
 		set_bit(above, n);
 }
 
-/* The first word of low from w on that has a bit from n on; -1. */
+/* The first word of low from w on, but not the first of all, that has a bit from n on; -1. */
 static int find(struct ready_set *set, uint32_t w, unsigned int n)
 {
 	unsigned int m = w / 64, i = w % 64, bit;
@@ -74,6 +76,12 @@ int ready_find(struct ready_set *set, uint32_t from)
 	unsigned int bit;
 	int w;
 
+	if (from < 64) {
+		bit = next_bit(__atomic_load_n(&set->low[0], __ATOMIC_SEQ_CST), from);
+		if (bit < 64)
+			return bit;
+		from = 64;
+	}
 	while (from < READY_BITS) {
 		w = find(set, from / 64, from % 64);
 		if (w < 0)
@@ -92,6 +100,8 @@ bool ready_clear(struct ready_set *set, uint32_t index)
 	uint64_t *low = &set->low[index / 64], *mid = &set->mid[index / 64 / 64];
 	uint64_t was = __atomic_fetch_and(low, ~BIT(index), __ATOMIC_SEQ_CST);
 
+	if (index < 64)
+		return was & BIT(index);
 	if (was == BIT(index))
 		clear_above(mid, index / 64, low);
 	if (!__atomic_load_n(mid, __ATOMIC_SEQ_CST))

@@ -4,6 +4,9 @@
  * bits that say in which words to look. Set by anybody, also by threads of
  * other processes that may be killed in between; cleared by the owner before it
  * looks at what the bit stands for.
+ *
+ * The first word is looked at each time, and has no bits above it: most sets have
+ * no more descriptors than that.
  */
 #ifndef _RPAL_READY_H
 #define _RPAL_READY_H
@@ -15,7 +18,7 @@
 
 #define READY_BITS   65536
 #define READY_NESTED 5 /* how deep epoll sets may lie in each other, as in the kernel */
-#define READY_MAGIC  0x7465732d6c617072ULL
+#define READY_MAGIC  0x3274732d6c617072ULL
 
 /**
  * struct ready_set - an epoll set, as peers see it
@@ -25,7 +28,7 @@
  * @waiters:	receivers, by index, that wait for it or are about to
  * @parents:	sets in which this one is
  * @top:	words of @mid that have bits
- * @mid:	words of @low that have bits
+ * @mid:	words of @low, but for the first, that have bits
  * @low:	a bit for each descriptor
  */
 struct ready_set {
@@ -52,7 +55,8 @@ static inline bool ready_is(const struct ready_set *set, uint32_t index)
 /* Is anything? A hint: it may be gone when one looks. */
 static inline bool ready_any(const struct ready_set *set)
 {
-	return __atomic_load_n(&set->top, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&set->low[0], __ATOMIC_SEQ_CST) ||
+	       __atomic_load_n(&set->top, __ATOMIC_SEQ_CST);
 }
 
 /* The first ready descriptor, of an index of from or more, -1 if there is none. */

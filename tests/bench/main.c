@@ -24,6 +24,10 @@ int main(int argc, char **argv)
 {
 	bool only_rpal = argc > 1 && !strcmp(argv[1], "-r");
 
+	if (argc > 1 && argv[1][0] == '-' && !only_rpal) {
+		fprintf(stderr, "usage: %s [-r | PREFIX] [N]\n", argv[0]);
+		return 1;
+	}
 	peers_begin(argc, argv);
 	shared_init();
 	machine_pin(ONE_CPU, 0);

@@ -4,6 +4,7 @@
  * that it is a service, and plays the peer itself.
  */
 #include <check.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -222,6 +223,97 @@ START_TEST(forged)
 }
 END_TEST
 
+/* ------------------------------------------------- with another thread that looks */
+
+#define ROUNDS 30000
+
+static pthread_barrier_t both;
+static volatile bool ended;
+
+/* Twice in each round: it is looked at while something happens. */
+static void *looker(void *arg)
+{
+	struct epoll_event events[2];
+
+	(void)arg;
+	for (;;) {
+		pthread_barrier_wait(&both);
+		if (ended)
+			return NULL;
+		events_collect(set, events, 2);
+		events_collect(set, events, 2);
+		pthread_barrier_wait(&both);
+	}
+}
+
+static void with_looker(void (*round)(int i))
+{
+	pthread_t t;
+	int i;
+
+	pthread_barrier_init(&both, NULL, 2);
+	ended = false;
+	ck_assert_int_eq(pthread_create(&t, NULL, looker, NULL), 0);
+	for (i = 0; i < ROUNDS; i++)
+		round(i);
+	ended = true;
+	pthread_barrier_wait(&both);
+	pthread_join(t, NULL);
+	pthread_barrier_destroy(&both);
+}
+
+/* What is on its way from the queue to the reader is not overlooked. */
+static void read_half(int i)
+{
+	struct channel *ch = events_channel(fds[0]);
+	int64_t words[2] = { i, i + 1 }, word;
+
+	ck_assert_int_eq(queue_put(ch->q, ch->generation, words, 2), 0);
+	ready_mark(set->ready, ch->q->watchers[0].index);
+	pthread_barrier_wait(&both);
+	ck_assert_int_eq(rpal_read_ptrs(fds[0], &word, 1), 1);
+	pthread_barrier_wait(&both);
+	ck_assert_int_eq(word, i);
+	expect(0);
+	ck_assert_int_eq(rpal_read_ptrs(fds[0], &word, 1), 1);
+	ck_assert_int_eq(word, i + 1);
+	expect_none();
+}
+
+START_TEST(left_over)
+{
+	add_fd(0, EPOLLRPALIN);
+	with_looker(read_half);
+}
+END_TEST
+
+/* An item's place is taken by another descriptor, which has got a message at once. */
+static void replace(int i)
+{
+	struct epoll_event ev = { .events = EPOLLRPALIN, .data.u64 = 1 + i % 2 };
+	int old = fds[2 - i % 2], new = fds[1 + i % 2];
+
+	ready_mark(set->ready, events_channel(old)->q->watchers[0].index);
+	pthread_barrier_wait(&both);
+	ck_assert_int_eq(rpal_epoll_ctl(epfd, EPOLL_CTL_DEL, old, NULL), 0);
+	ck_assert_int_eq(rpal_epoll_ctl(epfd, EPOLL_CTL_ADD, new, &ev), 0);
+	put(1 + i % 2);
+	pthread_barrier_wait(&both);
+	expect(1 + i % 2);
+	take(1 + i % 2);
+	expect_none();
+}
+
+START_TEST(replaced)
+{
+	add_fd(0, EPOLLRPALIN);
+	add_fd(1, EPOLLRPALIN);
+	add_fd(2, EPOLLRPALIN);
+	ck_assert_int_eq(rpal_epoll_ctl(epfd, EPOLL_CTL_DEL, fds[1], NULL), 0);
+	with_looker(replace);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("events");
@@ -238,6 +330,8 @@ int main(void)
 	tcase_add_test(tc, in_turn);
 	tcase_add_test(tc, nested);
 	tcase_add_test(tc, forged);
+	tcase_add_test(tc, left_over);
+	tcase_add_test(tc, replaced);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
