@@ -488,15 +488,27 @@ static bool still_linked(int id, uint64_t key, struct rpal_link *link)
 	return !rpal_link_get(id, link) && link->key == key;
 }
 
+static inline struct call prepare(const struct rpal_link *link, struct how how, void *arg,
+				  size_t len, unsigned int depth)
+{
+	return (struct call){
+		.arg = (uintptr_t)arg,
+		.len = len,
+		.what = TRAMP_WHAT(how.procedure, how.flags, depth + 1),
+		.rights = link->rights[GRANT(how.flags)],
+	};
+}
+
 /*
  * The first attempt has not brought the answer: go on until a receiver has answered
  * or it is clear that none will.
  */
-static int call_on(struct rpal_thr *thr, int id, uint64_t key, struct how how, const struct call *c,
+static int call_on(struct rpal_thr *thr, int id, uint64_t key, struct how how, void *arg, size_t len,
 		   struct tramp_ret *r)
 {
 	uint8_t *hint = &thr->hint[id];
 	struct rpal_link link;
+	struct call c;
 	int64_t since = 0;
 	int ret = 0;
 
@@ -528,7 +540,8 @@ static int call_on(struct rpal_thr *thr, int id, uint64_t key, struct how how, c
 				break;
 			}
 		}
-		*r = try(thr, &link, id, *hint, c);
+		c = prepare(&link, how, arg, len, rpal_thr_depth(thr));
+		*r = try(thr, &link, id, *hint, &c);
 	}
 	/* Let the next call know what this one has found out. */
 	if (r->status == -EPIPE)
@@ -551,23 +564,15 @@ static int conclude(struct rpal_thr *thr, int id, struct how how, int ret,
 	return 0;
 }
 
-static inline struct call prepare(const struct rpal_link *link, struct how how, void *arg,
-				  size_t len, unsigned int depth)
+/*
+ * The rest of a usual call: its receiver was busy, or something has come in between. It
+ * finds anew what can be found, so that nothing of that need be kept during the call.
+ */
+static __attribute__((noinline)) int call_again(int id, uint64_t key, struct how how, void *arg,
+						size_t len, struct tramp_ret r, int64_t *result)
 {
-	return (struct call){
-		.arg = (uintptr_t)arg,
-		.len = len,
-		.what = TRAMP_WHAT(how.procedure, how.flags, depth + 1),
-		.rights = link->rights[GRANT(how.flags)],
-	};
-}
-
-/* The rest of a usual call: its receiver was busy, or something has come in between. */
-static __attribute__((noinline)) int call_again(struct rpal_thr *thr, int id, uint64_t key,
-						struct how how, struct call c, struct tramp_ret r,
-						int64_t *result)
-{
-	int ret = call_on(thr, id, key, how, &c, &r);
+	struct rpal_thr *thr = rpal_self;
+	int ret = call_on(thr, id, key, how, arg, len, &r);
 
 	return conclude(thr, id, how, ret, &r, result);
 }
@@ -607,7 +612,7 @@ static __attribute__((noinline)) int call_unusual(int id, struct how how, void *
 	if (armed)
 		rpal_put_aside(thr, &aside);
 	r = try(thr, &link, id, thr->hint[id], &c);
-	ret = call_on(thr, id, link.key, how, &c, &r);
+	ret = call_on(thr, id, link.key, how, arg, len, &r);
 	if (armed)
 		rpal_take_back(thr, &aside);
 	thr->block->flags = saved;
@@ -642,7 +647,7 @@ static inline __attribute__((always_inline)) int call_with(int id, struct how ho
 	c = prepare(&link, how, arg, len, thr->depth);
 	r = try(thr, &link, id, thr->hint[id], &c);
 	if (unlikely(r.status))
-		return call_again(thr, id, link.key, how, c, r, result);
+		return call_again(id, link.key, how, arg, len, r, result);
 	if (result)
 		*result = r.result;
 	return 0;

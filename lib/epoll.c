@@ -284,8 +284,8 @@ static void watch(struct rpal_thr *thr, int epfd)
 }
 
 /* Number of events of both kinds, or -1 with errno. */
-static int look(struct rpal_thr *thr, struct event_set *set, int epfd, struct epoll_event *events,
-		int max)
+static __attribute__((noinline)) int look_at_both(struct rpal_thr *thr, struct event_set *set,
+						  int epfd, struct epoll_event *events, int max)
 {
 	bool owed = thr->owed;
 	int n = 0, more;
@@ -313,6 +313,16 @@ static int look(struct rpal_thr *thr, struct event_set *set, int epfd, struct ep
 	if (set && n < max && !owed)
 		n += events_collect(set, events + n, max - n);
 	return n;
+}
+
+/* The same: mostly the kernel is known to have none. */
+static inline int look(struct rpal_thr *thr, struct event_set *set, int epfd,
+		       struct epoll_event *events, int max)
+{
+	if (likely(set && !thr->owed && !__atomic_load_n(&thr->block->news, __ATOMIC_ACQUIRE) &&
+		   !must_look(thr, epfd)))
+		return events_collect(set, events, max);
+	return look_at_both(thr, set, epfd, events, max);
 }
 
 /* --- the whole of it */

@@ -885,28 +885,49 @@ static __attribute__((noinline)) int report_locked(struct event_set *set, uint32
 	return !!state;
 }
 
-int events_collect(struct event_set *set, struct epoll_event *events, int max)
+/* Where to begin next time; at the end there is nothing more to find. */
+static inline void set_cursor(struct event_set *set, uint32_t index, uint32_t nr)
 {
-	uint32_t from, start, nr;
+	__atomic_store_n(&set->cursor, index + 1 < nr ? index + 1 : 0, __ATOMIC_RELAXED);
+}
+
+static __attribute__((noinline)) int collect_all(struct event_set *set, struct epoll_event *events,
+						 int max, uint32_t nr)
+{
+	uint32_t start = __atomic_load_n(&set->cursor, __ATOMIC_RELAXED), from = start;
 	bool wrapped = false;
 	int n = 0, index, found;
 
-	if (!ready_any(set->ready))
-		return 0;
-	nr = __atomic_load_n(&set->nr_items, __ATOMIC_ACQUIRE);
-	start = __atomic_load_n(&set->cursor, __ATOMIC_RELAXED);
-	from = start;
 	while (n < max && (index = find_next(set->ready, &from, start, &wrapped)) >= 0) {
 		found = (uint32_t)index < nr ? report_input(set, index, &events[n]) : -1;
 		if (unlikely(found < 0))
 			found = report_locked(set, index, &events[n]);
-		/* At the end there is nothing more to find. */
 		if (found)
-			__atomic_store_n(&set->cursor, (uint32_t)index + 1 < nr ? index + 1 : 0,
-					 __ATOMIC_RELAXED);
+			set_cursor(set, index, nr);
 		n += found;
 	}
 	return n;
+}
+
+int events_collect(struct event_set *set, struct epoll_event *events, int max)
+{
+	uint64_t low = __atomic_load_n(&set->ready->low[0], __ATOMIC_SEQ_CST);
+	uint32_t nr = __atomic_load_n(&set->nr_items, __ATOMIC_ACQUIRE), index;
+	int found = -1;
+
+	if (!ready_far(set->ready)) {
+		if (!low)
+			return 0;
+		/* Mostly it is just one. */
+		index = __builtin_ctzll(low);
+		if (likely(!(low & (low - 1)) && index < nr))
+			found = report_input(set, index, events);
+	}
+	if (unlikely(found < 0))
+		return collect_all(set, events, max, nr);
+	if (found)
+		set_cursor(set, index, nr);
+	return found;
 }
 
 void events_used_up(struct event_set *set, const struct epoll_event *events, int n)

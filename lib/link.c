@@ -76,7 +76,7 @@ static int look(uint64_t key, int *id, unsigned int *state, struct rpal_link *li
 
 	if (ret)
 		return ret;
-	if (!peer.id || peer.id > MAX_ID)
+	if (!peer.id || peer.id > MAX_ID || peer.nr_receivers > RPAL_MAX_RECEIVERS)
 		return -EPROTO;
 	*id = peer.id;
 	link->key = key;

@@ -31,17 +31,13 @@
 
 /**
  * struct post - what is done in a peer's memory, and what was found there
- * @area:	its thread area
- * @nr:		its receivers
- * @nr_words:	words with a bit for each of them
+ * @link:	with the peer
  * @first:	its slot: first address
- * @key:	own service key
- * @rid:	receiver to begin with
- * @fd:		its descriptor
- * @generation:	of its queue; 0: any
+ * @handle:	its descriptor, the receiver to begin with, and the queue's generation; 0: any
  * @words:	message
  * @n:		its length
  * @want_out:	how to tell us that there is room again
+ * @nr_words:	words with a bit for each of its receivers
  * @waiters:	out: receivers that wait for what was made ready
  * @hit:	out: one of them that can be called, -1: none
  * @channels:	out: files to be made readable
@@ -49,17 +45,13 @@
  * @nr_sets:	out: sets that were marked
  */
 struct post {
-	uint64_t area;
-	uint32_t nr;
-	uint32_t nr_words;
+	const struct rpal_link *link;
 	uint64_t first;
-	uint64_t key;
-	uint32_t rid;
-	uint32_t fd;
-	uint32_t generation;
+	uint64_t handle;
 	const int64_t *words;
 	unsigned int n;
 	uint64_t want_out;
+	unsigned int nr_words;
 	uint64_t waiters[MAX_WAITERS];
 	int hit;
 	uint32_t channels[MAX_SETS];
@@ -78,7 +70,7 @@ static void *peer_ptr(const struct post *p, uint64_t addr, size_t size)
 
 static struct rpal_block *block_of(const struct post *p, unsigned int index)
 {
-	return (struct rpal_block *)(uintptr_t)(p->area + (uint64_t)index * RPAL_BLOCK_SIZE);
+	return (struct rpal_block *)(uintptr_t)(p->link->area + (uint64_t)index * RPAL_BLOCK_SIZE);
 }
 
 static struct directory *directory_of(const struct post *p, unsigned int index)
@@ -95,14 +87,15 @@ static __attribute__((noinline)) struct directory *search_directory(const struct
 	struct directory *dir = NULL;
 	unsigned int i;
 
-	for (i = 0; i < p->nr && !dir; i++)
+	for (i = 0; i < p->link->nr && !dir; i++)
 		dir = directory_of(p, i);
 	return dir;
 }
 
 static inline struct directory *find_directory(const struct post *p)
 {
-	struct directory *dir = likely(p->rid < p->nr) ? directory_of(p, p->rid) : NULL;
+	unsigned int index = HANDLE_RID(p->handle);
+	struct directory *dir = likely(index < p->link->nr) ? directory_of(p, index) : NULL;
 
 	return likely(dir) ? dir : search_directory(p);
 }
@@ -110,11 +103,12 @@ static inline struct directory *find_directory(const struct post *p)
 static struct queue *find_queue(const struct post *p)
 {
 	const struct directory *dir = find_directory(p);
+	uint32_t fd = HANDLE_FD(p->handle);
 	const uint64_t *at;
 
-	if (!dir || p->fd >= dir->nr)
+	if (!dir || fd >= dir->nr)
 		return NULL;
-	at = peer_ptr(p, (uintptr_t)&dir->queues[p->fd], sizeof(*at));
+	at = peer_ptr(p, (uintptr_t)&dir->queues[fd], sizeof(*at));
 	return at ? peer_ptr(p, __atomic_load_n(at, __ATOMIC_ACQUIRE), sizeof(struct queue)) : NULL;
 }
 
@@ -139,7 +133,8 @@ static void mark(struct post *p, uint64_t at, uint32_t index, int depth)
 	if (!set || set->magic != READY_MAGIC || ++p->nr_sets > MAX_SETS)
 		return;
 	ready_mark(set, index);
-	for (i = 0; i < (int)p->nr_words; i++)
+	p->waiters[0] |= __atomic_load_n(&set->waiters[0], __ATOMIC_SEQ_CST);
+	for (i = 1; unlikely(i < (int)p->nr_words); i++)
 		p->waiters[i] |= __atomic_load_n(&set->waiters[i], __ATOMIC_SEQ_CST);
 	channel = __atomic_load_n(&set->channel, __ATOMIC_SEQ_CST);
 	if (channel && __atomic_exchange_n(&set->channel, 0, __ATOMIC_SEQ_CST))
@@ -156,12 +151,12 @@ static int next_waiter(const struct post *p, int from)
 	uint64_t bits;
 	int at;
 
-	for (; from < (int)p->nr; from = (from | 63) + 1) {
+	for (; from < (int)p->link->nr; from = (from | 63) + 1) {
 		bits = p->waiters[from / 64] >> from % 64;
 		if (!bits)
 			continue;
 		at = from + __builtin_ctzll(bits);
-		return at < (int)p->nr ? at : -1;
+		return at < (int)p->link->nr ? at : -1;
 	}
 	return -1;
 }
@@ -200,13 +195,13 @@ static int64_t post_message(void *arg)
 
 	if (!q)
 		return -ESTALE;
-	if (!may_write(q, p->key))
+	if (!may_write(q, rpal_state.key))
 		return -EPERM;
-	ret = queue_put(q, p->generation, p->words, p->n);
+	ret = queue_put(q, HANDLE_GEN(p->handle), p->words, p->n);
 	if (ret == -EAGAIN) {
 		__atomic_store_n(&q->want_out, p->want_out, __ATOMIC_SEQ_CST);
 		/* Who has read meanwhile may not have seen that. */
-		ret = queue_put(q, p->generation, p->words, p->n);
+		ret = queue_put(q, HANDLE_GEN(p->handle), p->words, p->n);
 	}
 	if (!ret)
 		tell_watchers(p, q, EPOLLRPALIN);
@@ -254,12 +249,13 @@ static int64_t post_lookup(void *arg)
 {
 	struct post *p = arg;
 	struct queue *q = find_queue(p);
+	uint32_t generation;
 
 	if (!q)
 		return -ESTALE;
-	p->rid = q->rid;
-	p->generation = queue_generation(__atomic_load_n(&q->used, __ATOMIC_ACQUIRE));
-	return p->generation ? 0 : -ESTALE;
+	generation = queue_generation(__atomic_load_n(&q->used, __ATOMIC_ACQUIRE));
+	p->handle = HANDLE(generation, q->rid, HANDLE_FD(p->handle));
+	return generation ? 0 : -ESTALE;
 }
 
 /* --- around it */
@@ -268,15 +264,12 @@ static void post_init(struct post *p, const struct rpal_link *link, int id, uint
 {
 	unsigned int i;
 
-	p->area = link->area;
-	p->nr = link->nr < RPAL_MAX_RECEIVERS ? link->nr : RPAL_MAX_RECEIVERS;
-	p->nr_words = (p->nr + 63) / 64;
+	p->link = link;
 	p->first = (uint64_t)id << RPAL_SLOT_SHIFT;
-	p->key = rpal_state.key;
-	p->rid = HANDLE_RID(handle);
-	p->fd = HANDLE_FD(handle);
-	p->generation = HANDLE_GEN(handle);
-	for (i = 0; i < p->nr_words; i++)
+	p->handle = handle;
+	p->nr_words = (link->nr + 63) / 64;
+	p->waiters[0] = 0;
+	for (i = 1; unlikely(i < p->nr_words); i++)
 		p->waiters[i] = 0;
 	p->hit = -1;
 	p->nr_channels = 0;
@@ -386,7 +379,8 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 
 	if (unlikely(!ptrs || len < 1 || len > RPAL_MAX_WORDS || flags & ~RPAL_WRITE_QUEUE))
 		return rpal_failf(-RPAL_INVALID_ARG, "a message has 1 to %d words", RPAL_MAX_WORDS);
-	if (unlikely(rpal_link_get(service_id, &link)))
+	if (unlikely(!thr || !rpal_link_peek(service_id, &link)) &&
+	    rpal_link_get(service_id, &link))
 		return -RPAL_INVAL_SERVICE;
 	if (unlikely(!thr) && rpal_thr_get(RPAL_THREAD_SENDER, &thr))
 		return -RPAL_INVAL_THREAD;
@@ -544,7 +538,7 @@ static int map(int id, int fd, uint64_t *handle)
 		ret = -EAGAIN;
 	if (ret)
 		return map_failed(ret, id, fd);
-	*handle = HANDLE(p.generation, p.rid, p.fd);
+	*handle = p.handle;
 	return 0;
 }
 

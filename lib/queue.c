@@ -142,23 +142,25 @@ static uint32_t take_inbox(struct queue *q)
 	return QUEUE_NONE;
 }
 
-/* One message that was alone, past the reader's order; what there is no room for goes there. */
+/*
+ * One message that was alone, past the reader's order; what there is no room for goes
+ * there. That a peer may have chained a place twice is nobody else's loss.
+ */
 static unsigned int get_single(const struct queue *q, struct queue_reader *r, unsigned int at,
 			       int64_t *words, unsigned int n, uint32_t *freed)
 {
-	unsigned int got = 0;
+	unsigned int got;
 	uint32_t seen = 0;
 
-	for (; at < QUEUE_PLACES && !(seen & 1U << at); at = q->next[at]) {
-		if (got == n) {
-			*freed = seen;
-			append(q, r, at, &seen);
-			return got;
-		}
-		words[got++] = q->words[at];
+	n = n < QUEUE_PLACES ? n : QUEUE_PLACES;
+	for (got = 0; got < n && at < QUEUE_PLACES; got++) {
+		words[got] = q->words[at];
 		seen |= 1U << at;
+		at = q->next[at];
 	}
 	*freed = seen;
+	if (at < QUEUE_PLACES)
+		append(q, r, at, &seen);
 	return got;
 }
 
@@ -199,11 +201,6 @@ unsigned int queue_get(struct queue *q, struct queue_reader *r, int64_t *words, 
 	if (freed)
 		__atomic_fetch_and(&q->used, ~(uint64_t)freed, __ATOMIC_SEQ_CST);
 	return got;
-}
-
-bool queue_is_empty(const struct queue *q, const struct queue_reader *r)
-{
-	return !r->count && LOW(LOAD(&q->inbox)) == QUEUE_NONE;
 }
 
 bool queue_retire(struct queue *q, struct queue_reader *r)

@@ -101,6 +101,10 @@ int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsign
 unsigned int queue_get(struct queue *q, struct queue_reader *r, int64_t *words, unsigned int n);
 
 /* Is there anything to get? By the owner. */
-bool queue_is_empty(const struct queue *q, const struct queue_reader *r);
+static inline bool queue_is_empty(const struct queue *q, const struct queue_reader *r)
+{
+	return !__atomic_load_n(&r->count, __ATOMIC_RELAXED) &&
+	       (uint32_t)__atomic_load_n(&q->inbox, __ATOMIC_ACQUIRE) == QUEUE_NONE;
+}
 
 #endif /* _RPAL_QUEUE_H */

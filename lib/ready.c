@@ -4,33 +4,15 @@
 
 #define BIT(n) (1ULL << ((n) % 64))
 
-/*
- * Looking first is cheaper than to write what is there already. It is enough:
- * the owner clears a bit before it looks at what that stands for.
- */
-static void set_bit(uint64_t *word, uint32_t n)
-{
-	if (!(__atomic_load_n(word, __ATOMIC_SEQ_CST) & BIT(n)))
-		__atomic_fetch_or(word, BIT(n), __ATOMIC_SEQ_CST);
-}
-
 /* From below, and each of them: who set the lower ones may never have come here. */
-void ready_mark(struct ready_set *set, uint32_t index)
+void ready_mark_far(struct ready_set *set, uint32_t index)
 {
 	index %= READY_BITS;
-	set_bit(&set->low[index / 64], index);
+	ready_set_bit(&set->low[index / 64], index);
 	if (index < 64)
 		return;
-	set_bit(&set->mid[index / 64 / 64], index / 64);
-	set_bit(&set->top, index / 64 / 64);
-}
-
-/* The lowest bit from n on, in a word; 64 if there is none. */
-static unsigned int next_bit(uint64_t word, unsigned int n)
-{
-	if (n < 64)
-		word &= ~0ULL << n;
-	return n < 64 && word ? (unsigned int)__builtin_ctzll(word) : 64;
+	ready_set_bit(&set->mid[index / 64 / 64], index / 64);
+	ready_set_bit(&set->top, index / 64 / 64);
 }
 
 /*
@@ -41,7 +23,7 @@ static void clear_above(uint64_t *above, uint32_t n, const uint64_t *below)
 {
 	__atomic_fetch_and(above, ~BIT(n), __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(below, __ATOMIC_SEQ_CST))
-		set_bit(above, n);
+		ready_set_bit(above, n);
 }
 
 /* The first word of low from w on, but not the first of all, that has a bit from n on; -1. */
@@ -51,7 +33,7 @@ static int find(struct ready_set *set, uint32_t w, unsigned int n)
 	uint64_t mid, low;
 
 	for (;; m++, i = 0) {
-		bit = next_bit(__atomic_load_n(&set->top, __ATOMIC_SEQ_CST), m);
+		bit = ready_next_bit(__atomic_load_n(&set->top, __ATOMIC_SEQ_CST), m);
 		if (bit >= READY_BITS / 64 / 64)
 			return -1;
 		if (bit != m)
@@ -60,48 +42,40 @@ static int find(struct ready_set *set, uint32_t w, unsigned int n)
 		mid = __atomic_load_n(&set->mid[m], __ATOMIC_SEQ_CST);
 		if (!mid)
 			clear_above(&set->top, m, &set->mid[m]);
-		while ((i = next_bit(mid, i)) < 64) {
+		while ((i = ready_next_bit(mid, i)) < 64) {
 			low = __atomic_load_n(&set->low[m * 64 + i], __ATOMIC_SEQ_CST);
 			if (!low)
 				clear_above(&set->mid[m], i, &set->low[m * 64 + i]);
-			else if (next_bit(low, m * 64 + i == w ? n : 0) < 64)
+			else if (ready_next_bit(low, m * 64 + i == w ? n : 0) < 64)
 				return m * 64 + i;
 			i++;
 		}
 	}
 }
 
-int ready_find(struct ready_set *set, uint32_t from)
+int ready_find_far(struct ready_set *set, uint32_t from)
 {
 	unsigned int bit;
 	int w;
 
-	if (from < 64) {
-		bit = next_bit(__atomic_load_n(&set->low[0], __ATOMIC_SEQ_CST), from);
-		if (bit < 64)
-			return bit;
-		from = 64;
-	}
 	while (from < READY_BITS) {
 		w = find(set, from / 64, from % 64);
 		if (w < 0)
 			return -1;
 		if ((uint32_t)w != from / 64)
 			from = w * 64;
-		bit = next_bit(__atomic_load_n(&set->low[w], __ATOMIC_SEQ_CST), from % 64);
+		bit = ready_next_bit(__atomic_load_n(&set->low[w], __ATOMIC_SEQ_CST), from % 64);
 		if (bit < 64)
 			return w * 64 + bit;
 	}
 	return -1;
 }
 
-bool ready_clear(struct ready_set *set, uint32_t index)
+bool ready_clear_far(struct ready_set *set, uint32_t index)
 {
 	uint64_t *low = &set->low[index / 64], *mid = &set->mid[index / 64 / 64];
 	uint64_t was = __atomic_fetch_and(low, ~BIT(index), __ATOMIC_SEQ_CST);
 
-	if (index < 64)
-		return was & BIT(index);
 	if (was == BIT(index))
 		clear_above(mid, index / 64, low);
 	if (!__atomic_load_n(mid, __ATOMIC_SEQ_CST))

@@ -42,8 +42,39 @@ struct ready_set {
 	uint64_t low[READY_BITS / 64];
 };
 
+/*
+ * A bit of a word. Looking first is cheaper than to write what is there already. It is
+ * enough: the owner clears a bit before it looks at what that stands for.
+ */
+static inline void ready_set_bit(uint64_t *word, uint32_t n)
+{
+	uint64_t bit = 1ULL << n % 64;
+
+	if (!(__atomic_load_n(word, __ATOMIC_SEQ_CST) & bit))
+		__atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST);
+}
+
+/* The lowest bit of a word, from n on; 64 if there is none. */
+static inline unsigned int ready_next_bit(uint64_t word, unsigned int n)
+{
+	if (n < 64)
+		word &= ~0ULL << n;
+	return n < 64 && word ? (unsigned int)__builtin_ctzll(word) : 64;
+}
+
+/* The same as without _far, for an index of 64 or more. */
+void ready_mark_far(struct ready_set *set, uint32_t index);
+int ready_find_far(struct ready_set *set, uint32_t from);
+bool ready_clear_far(struct ready_set *set, uint32_t index);
+
 /* Something has become ready. Of set itself, not of its parents. */
-void ready_mark(struct ready_set *set, uint32_t index);
+static inline void ready_mark(struct ready_set *set, uint32_t index)
+{
+	if (__builtin_expect(index < 64, 1))
+		ready_set_bit(&set->low[0], index);
+	else
+		ready_mark_far(set, index);
+}
 
 /* Is this one? */
 static inline bool ready_is(const struct ready_set *set, uint32_t index)
@@ -52,18 +83,36 @@ static inline bool ready_is(const struct ready_set *set, uint32_t index)
 	       1;
 }
 
-/* Is anything? A hint: it may be gone when one looks. */
+/* Is any of an index of 64 or more? A hint: it may be gone when one looks. */
+static inline bool ready_far(const struct ready_set *set)
+{
+	return __atomic_load_n(&set->top, __ATOMIC_SEQ_CST);
+}
+
+/* Is anything? A hint, too. */
 static inline bool ready_any(const struct ready_set *set)
 {
-	return __atomic_load_n(&set->low[0], __ATOMIC_SEQ_CST) ||
-	       __atomic_load_n(&set->top, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&set->low[0], __ATOMIC_SEQ_CST) || ready_far(set);
 }
 
 /* The first ready descriptor, of an index of from or more, -1 if there is none. */
-int ready_find(struct ready_set *set, uint32_t from);
+static inline int ready_find(struct ready_set *set, uint32_t from)
+{
+	unsigned int bit;
+
+	bit = ready_next_bit(__atomic_load_n(&set->low[0], __ATOMIC_SEQ_CST), from);
+	return bit < 64 ? (int)bit : ready_find_far(set, from < 64 ? 64 : from);
+}
 
 /* It is not any more. Was it? By the owner, who then looks at what it stands for. */
-bool ready_clear(struct ready_set *set, uint32_t index);
+static inline bool ready_clear(struct ready_set *set, uint32_t index)
+{
+	uint64_t bit = 1ULL << index % 64;
+
+	if (__builtin_expect(index >= 64, 0))
+		return ready_clear_far(set, index);
+	return __atomic_fetch_and(&set->low[0], ~bit, __ATOMIC_SEQ_CST) & bit;
+}
 
 /*
  * Take a ready descriptor, with an index of *from or more: its index, and *from
