@@ -39,6 +39,12 @@
 #define SC_NR		16
 #define SC_START		20
 
+/* struct tramp_post */
+#define PO_BLOCK	0
+#define PO_WHAT		8
+#define PO_RIGHTS	16
+#define PO_TID		24
+
 /* struct tramp_in */
 #define I_ARG		0
 #define I_LEN		8

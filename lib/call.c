@@ -407,6 +407,15 @@ static struct tramp_ret await_reply(bool timed)
 	return (struct tramp_ret){ .status = req.status, .result = req.result };
 }
 
+/* A call that was handed over has ended; but a signal handler's call may have come in between. */
+static inline int64_t async_status(const struct rpal_thr *thr, int64_t status)
+{
+	/* Then an answer is due after all. */
+	if (unlikely(status == RPAL_CALL_LAZY && thr->block->callee))
+		return await_reply(false).status;
+	return status;
+}
+
 static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			  unsigned int index)
 {
@@ -422,10 +431,7 @@ static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, in
 		r = try(thr, link, id, index, &c);
 	while (r.status == -EAGAIN); /* stopped before it began */
 	thr->block->flags = saved;
-	/* A signal handler's call came in between: an answer is due after all. */
-	if (unlikely(r.status == RPAL_CALL_LAZY && thr->block->callee))
-		r = await_reply(false);
-	return r.status;
+	return async_status(thr, r.status);
 }
 
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
@@ -440,6 +446,22 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 	ret = call_async(thr, link, id, index);
 	rpal_take_back(thr, &aside);
 	return ret;
+}
+
+bool rpal_post_async(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
+		     struct tramp_post *post, int64_t *status)
+{
+	uint32_t saved = thr->block->flags;
+
+	if (unlikely(!rpal_is_idle(thr)))
+		return false;
+	post->what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1);
+	post->rights = link->rights[GRANT_NONE];
+	thr->block->flags = RPAL_BLOCK_ASYNC;
+	*status = rpal_state.tramp->post(thr->block, fn, post, TRAMP_PKRU(link->rights[GRANT_WRITE]));
+	thr->block->flags = saved;
+	*status = async_status(thr, *status);
+	return true;
 }
 
 /* One sentence for each way in which a call does not come about. */
@@ -622,8 +644,7 @@ static __attribute__((noinline)) int call_unusual(int id, struct how how, void *
 /* Is the thread in the middle of nothing that a call would be in the way of? */
 static inline bool is_free(const struct rpal_thr *thr)
 {
-	return !thr->lent && !thr->open && !thr->block->callee && !thr->block->flags &&
-	       !rpal_tr_resume;
+	return rpal_is_idle(thr) && !thr->open && !thr->block->flags;
 }
 
 static inline bool is_usual(const struct rpal_thr *thr, int id, const struct rpal_link *link,

@@ -383,6 +383,12 @@ static inline bool rpal_is_armed(const struct rpal_thr *thr)
 			thr->lent || rpal_tr_resume;
 }
 
+/* Has the block nothing that a call or a recovery point would be in the way of? */
+static inline bool rpal_is_idle(const struct rpal_thr *thr)
+{
+	return !thr->block->callee && !thr->lent && !rpal_tr_resume;
+}
+
 /* Is this a signal handler that has interrupted the thread's call? */
 static inline bool rpal_in_call(const struct rpal_thr *thr)
 {
@@ -399,7 +405,7 @@ static inline int64_t rpal_guard(struct rpal_thr *thr, const struct rpal_link *p
 {
 	uint32_t pkru = TRAMP_PKRU(peer->rights[GRANT_WRITE]);
 
-	if (likely(!thr->block->callee && !thr->lent && !rpal_tr_resume))
+	if (likely(rpal_is_idle(thr)))
 		return rpal_state.tramp->guard(thr->block, fn, arg, pkru);
 	return rpal_guard_aside(thr, fn, arg, pkru);
 }
@@ -418,6 +424,13 @@ struct tramp_ret rpal_dispatch(struct tramp_in *in);
 /* Call one receiver without waiting for its answer; status as of tramp.call. */
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			unsigned int index);
+/*
+ * Run fn as by rpal_guard(), and if it returns more than 0 do the call that it has filled
+ * in, as by rpal_call_async(): *status is of the one or the other. False, and nothing is
+ * done, if something is in the way that would have to be put aside.
+ */
+bool rpal_post_async(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
+		     struct tramp_post *post, int64_t *status);
 
 /* As tramp.wait; a signal handler's call leaves alone what the block has for it. */
 static inline int64_t rpal_tr_wait(struct rpal_thr *thr)

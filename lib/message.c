@@ -8,6 +8,7 @@
  * anybody. All that touches a peer's memory runs under a recovery point and
  * follows only addresses within the peer's slot.
  */
+#include <stddef.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,6 +32,8 @@
 
 /**
  * struct post - what is done in a peer's memory, and what was found there
+ * @call:	out, if a message was written: the call of @hit
+ * @written:	out: a message was written
  * @link:	with the peer
  * @first:	its slot: first address
  * @handle:	its descriptor, the receiver to begin with, and the queue's generation; 0: any
@@ -45,6 +48,8 @@
  * @nr_sets:	out: sets that were marked
  */
 struct post {
+	struct tramp_post call;
+	bool written;
 	const struct rpal_link *link;
 	uint64_t first;
 	uint64_t handle;
@@ -208,6 +213,22 @@ static int64_t post_message(void *arg)
 	return ret;
 }
 
+/* More than 0 if somebody is to be called. */
+static int64_t post_and_call(void *arg)
+{
+	struct post *p = arg;
+	int64_t ret = post_message(p);
+
+	if (unlikely(ret))
+		return ret;
+	p->written = true;
+	if (p->hit < 0)
+		return 0;
+	p->call.block = (uintptr_t)block_of(p, p->hit);
+	p->call.tid = RPAL_TID(p->first >> RPAL_SLOT_SHIFT, p->hit);
+	return 1;
+}
+
 /* Where somebody found no room, there is some now. */
 static int64_t post_room(void *arg)
 {
@@ -302,26 +323,48 @@ static void wake_waiters(struct rpal_thr *thr, const struct rpal_link *link, str
 	}
 }
 
-/* Call one receiver; if none can be had, leave the news to all that wait. */
-static rpal_delivery_t call_or_tell(struct rpal_thr *thr, const struct rpal_link *link,
+/* After a call of p->hit: was it had? */
+static inline bool was_called(struct post *p, int64_t status)
+{
+	if (likely(!status || status == RPAL_CALL_LAZY))
+		return true;
+	/* It waits for something else, or has died: the others may not. */
+	if (status != -T_MISS)
+		p->waiters[p->hit / 64] &= ~(1ULL << p->hit % 64);
+	p->hit = -1;
+	return false;
+}
+
+/* Call one receiver; if none can be had, leave the news to all that wait. Was one? */
+static bool call_or_tell(struct rpal_thr *thr, const struct rpal_link *link,
 				    struct post *p, int id)
 {
-	int64_t status;
-
 	for (;;) {
 		if (p->hit < 0) {
 			if (next_waiter(p, 0) < 0 || rpal_guard(thr, link, post_news, p) ||
 			    p->hit < 0)
-				return RPAL_QUEUED;
+				return false;
 		}
-		status = rpal_call_async(thr, link, id, p->hit);
-		if (!status || status == RPAL_CALL_LAZY)
-			return RPAL_DELIVERED;
-		/* It waits for something else, or has died: the others may not. */
-		if (status != -T_MISS)
-			p->waiters[p->hit / 64] &= ~(1ULL << p->hit % 64);
-		p->hit = -1;
+		if (was_called(p, rpal_call_async(thr, link, id, p->hit)))
+			return true;
 	}
+}
+
+/* A message, and at once a call of who waits for it. 0 if it was written. */
+static inline int64_t write_and_call(struct rpal_thr *thr, const struct rpal_link *link,
+				     struct post *p, bool *called)
+{
+	int64_t ret;
+
+	_Static_assert(!offsetof(struct post, call), "as the trampoline gives it on");
+	p->written = false;
+	if (unlikely(!rpal_post_async(thr, link, post_and_call, &p->call, &ret)))
+		return rpal_guard(thr, link, post_message, p);
+	if (unlikely(!p->written))
+		return ret;
+	/* -EAGAIN: it was stopped before it began. */
+	*called = p->hit >= 0 && ret != -EAGAIN && was_called(p, ret);
+	return 0;
 }
 
 static int write_failed(int64_t ret, int id)
@@ -372,7 +415,7 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 			      unsigned int flags, rpal_delivery_t *how)
 {
 	struct rpal_thr *thr = rpal_thr_self();
-	rpal_delivery_t delivery = RPAL_QUEUED;
+	bool called = false, can_call;
 	struct rpal_link link;
 	struct post p;
 	int64_t ret;
@@ -391,7 +434,9 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 	p.words = ptrs;
 	p.n = len;
 	p.want_out = 0;
-	ret = rpal_guard(thr, &link, post_message, &p);
+	can_call = !(flags & RPAL_WRITE_QUEUE) && rpal_thr_depth(thr) < RPAL_MAX_DEPTH;
+	ret = likely(can_call) ? write_and_call(thr, &link, &p, &called) :
+				 rpal_guard(thr, &link, post_message, &p);
 	if (unlikely(ret == -EAGAIN)) {
 		/* Once more, and this time it is known whom to tell. */
 		forget_room(service_id, rpalfd, &p);
@@ -404,14 +449,14 @@ EXPORT int rpal_write_ptrs_ex(int service_id, uint64_t rpalfd, const int64_t *pt
 			return rpal_failf(-RPAL_INVAL_SERVICE, "service %d has ended", service_id);
 		return write_failed(ret, service_id);
 	}
-	if (unlikely(flags & RPAL_WRITE_QUEUE || rpal_thr_depth(thr) >= RPAL_MAX_DEPTH))
+	if (unlikely(!can_call))
 		wake_waiters(thr, &link, &p, service_id);
-	else
-		delivery = call_or_tell(thr, &link, &p, service_id);
+	else if (!called)
+		called = call_or_tell(thr, &link, &p, service_id);
 	if (unlikely(p.nr_channels))
 		notify(&p, service_id);
 	if (how)
-		*how = delivery;
+		*how = called ? RPAL_DELIVERED : RPAL_QUEUED;
 	return len;
 }
 

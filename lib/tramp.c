@@ -40,6 +40,11 @@ SAME(tramp_scan, pkru, SC_PKRU);
 SAME(tramp_scan, nr, SC_NR);
 SAME(tramp_scan, start, SC_START);
 
+SAME(tramp_post, block, PO_BLOCK);
+SAME(tramp_post, what, PO_WHAT);
+SAME(tramp_post, rights, PO_RIGHTS);
+SAME(tramp_post, tid, PO_TID);
+
 SAME(tramp_in, arg, I_ARG);
 SAME(tramp_in, len, I_LEN);
 SAME(tramp_in, what, I_WHAT);
@@ -86,6 +91,8 @@ HIDDEN int64_t rpal_##set##_reply(struct rpal_block *, struct tramp_in *, \
 HIDDEN int64_t rpal_##set##_serve(struct rpal_block *, struct tramp_in *); \
 HIDDEN int64_t rpal_##set##_guard(struct rpal_block *,			\
 				  int64_t (*)(void *), void *, uint32_t); \
+HIDDEN int64_t rpal_##set##_post(struct rpal_block *, int64_t (*)(void *), \
+				 struct tramp_post *, uint32_t);	\
 HIDDEN extern const char rpal_##set##_open_start[], rpal_##set##_open_end[], \
 	rpal_##set##_enter_start[], rpal_##set##_enter_end[],		\
 	rpal_##set##_leave_start[], rpal_##set##_leave_end[],		\
@@ -98,6 +105,7 @@ const struct tramp rpal_tramp_##set = {					\
 	.reply = rpal_##set##_reply,					\
 	.serve = rpal_##set##_serve,					\
 	.guard = rpal_##set##_guard,					\
+	.post = rpal_##set##_post,					\
 	.ranges = {							\
 		.open_start = (uintptr_t)rpal_##set##_open_start,	\
 		.open_end = (uintptr_t)rpal_##set##_open_end,		\

@@ -46,6 +46,20 @@ struct tramp_scan {
 };
 
 /**
+ * struct tramp_post - a call that may follow on something done in a peer's memory
+ * @block:	the receiver's block
+ * @what:	TRAMP_WHAT()
+ * @rights:	TRAMP_RIGHTS()
+ * @tid:	the receiver's
+ */
+struct tramp_post {
+	uint64_t block;
+	uint64_t what;
+	uint64_t rights;
+	uint32_t tid;
+};
+
+/**
  * struct tramp_in - what a receiver is called with, and how it waits
  * @arg:	as passed by the caller
  * @len:	as passed by the caller
@@ -107,6 +121,9 @@ struct tramp_frame {
  *		in its flags, and the block has status and result
  * @guard:	run a function, with rights, that may touch memory of peers. What it
  *		returns; -EFAULT if that memory is not there; -EBUSY
+ * @post:	as @guard, but if the function returns more than 0, then it has filled in
+ *		what it was given, and this call follows, without an argument. Status: as
+ *		of @guard or of @call
  * @ranges:	addresses for the kernel
  */
 struct tramp {
@@ -119,6 +136,8 @@ struct tramp {
 	int64_t (*serve)(struct rpal_block *own, struct tramp_in *in);
 	int64_t (*guard)(struct rpal_block *own, int64_t (*fn)(void *arg), void *arg,
 			 uint32_t pkru);
+	int64_t (*post)(struct rpal_block *own, int64_t (*fn)(void *arg), struct tramp_post *arg,
+			uint32_t pkru);
 	struct rpal_ranges ranges;
 };
 

@@ -568,3 +568,90 @@ F(guard):
 	ret
 	.cfi_endproc
 	.size	F(guard), . - F(guard)
+
+/*
+ * int64_t post(struct rpal_block *own, int64_t (*fn)(void *arg),
+ *		struct tramp_post *arg, uint32_t pkru)
+ *
+ * What the function has done is mostly worth a call, for which its recovery point is
+ * a complete context, but for where a call comes back to: neither need it be saved
+ * again, nor own rights be restored in between.
+ */
+	.p2align 6
+	.globl	F(post)
+	.hidden	F(post)
+	.type	F(post), @function
+F(post):
+	.cfi_startproc
+	F(begin) B_TID(%rdi)
+	F(save) F(lazy_ip)
+	push	%rbx
+	.cfi_def_cfa_offset 16
+	.cfi_offset %rbx, -16
+	push	%rbp
+	.cfi_def_cfa_offset 24
+	.cfi_offset %rbp, -24
+	sub	$8, %rsp
+	.cfi_def_cfa_offset 32
+	mov	%rdi, %rbx
+	mov	%rdx, %rbp
+	mov	%rsi, %r8
+	mov	%ecx, %esi
+	F(save_pkru)
+	movl	$T_GUARD, B_CALLEE(%rbx)
+	mov	%esi, %eax
+	F(write_pkru)
+	mov	%rbp, %rdi
+	call	*%r8
+	mov	%rbx, %r10
+	mov	%rbp, %rsi
+	add	$8, %rsp
+	.cfi_def_cfa_offset 24
+	pop	%rbp
+	.cfi_def_cfa_offset 16
+	.cfi_restore %rbp
+	pop	%rbx
+	.cfi_def_cfa_offset 8
+	.cfi_restore %rbx
+	test	%rax, %rax
+	jg	1f
+	mov	%rax, %rsi
+	mov	B_PKRU(%r10), %eax
+	F(write_pkru)
+	movl	$0, B_CALLEE(%r10)
+	mov	%rsi, %rax
+	ret
+	/* As F(call) up to open_start. All is where it was when the context was saved. */
+1:
+#if TIMED
+	mov	%r10, %rdi
+	F(stamp)
+	mov	%rdi, %r10
+#endif
+	lea	F(home_start)(%rip), %rax
+	mov	%rax, B_IP(%r10)
+	F(cfi_in_block) 3, B_BX
+	F(cfi_in_block) 6, B_BP
+	F(cfi_in_block) 12, B_R12
+	F(cfi_in_block) 13, B_R13
+	F(cfi_in_block) 14, B_R14
+	mov	PO_TID(%rsi), %r12d
+	mov	%r12d, B_CALLEE(%r10)
+	mov	PO_BLOCK(%rsi), %r11
+	mov	PO_WHAT(%rsi), %r8
+	mov	B_MXCSR(%r10), %ebp
+	movzwl	B_FCW(%r10), %r14d
+#if PKEYS
+	mov	PO_RIGHTS(%rsi), %r13
+	mov	B_PKRU(%r10), %ebx
+	mov	%r13d, %eax
+	shr	$32, %r13
+	xor	%ecx, %ecx
+	xor	%edx, %edx
+#endif
+	mov	B_CALL_WORD(%r10), %r9
+	xor	%edi, %edi
+	xor	%esi, %esi
+	jmp	F(open_start)
+	.cfi_endproc
+	.size	F(post), . - F(post)

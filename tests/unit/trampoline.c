@@ -736,6 +736,79 @@ START_TEST(guard)
 }
 END_TEST
 
+/* ... that a call follows on */
+
+struct posted {
+	struct tramp_post call;
+	int64_t ret;
+	bool fault;
+};
+
+static int64_t posted(void *arg)
+{
+	const struct posted *p = arg;
+
+	ck_assert_uint_eq((uintptr_t)__builtin_frame_address(0) % 16, 0);
+	ck_assert_uint_eq(blocks[0].callee, RPAL_TID_GUARD);
+	ck_assert_int_eq(do_call(0, 1, ECHO, 1).status, -EBUSY);
+	if (p->fault)
+		go_lazy(&blocks[0], tr->ranges.lazy_ip, -EFAULT, 0);
+	return p->ret;
+}
+
+static int64_t do_post(uint32_t proc, int64_t ret, bool fault)
+{
+	struct posted p = {
+		.call = { .block = (uintptr_t)&blocks[1], .what = TRAMP_WHAT(proc, 3, 5),
+			  .tid = RPAL_TID(SERVICE, 1) },
+		.ret = ret,
+		.fault = fault,
+	};
+	struct checked k = { .fn = tr->post,
+			     .a = { (uintptr_t)&blocks[0], (uintptr_t)posted, (uintptr_t)&p } };
+
+	checked(&k);
+	ck_assert_uint_eq(k.bad, 0);
+	check_home();
+	return k.rax;
+}
+
+START_TEST(post)
+{
+	int i;
+
+	start(1);
+	start(2);
+	for (i = 0; i < 1000; i++) {
+		seen_arg = seen_len = 1;
+		ck_assert_int_eq(do_post(ECHO, 0, false), 0);
+		ck_assert_int_eq(do_post(ECHO, -71, false), -71);
+		ck_assert_int_eq(do_post(ECHO, 1, true), -EFAULT);
+		ck_assert_uint_eq(seen_arg, 1);
+		ck_assert_int_eq(do_post(ECHO, 1, false), -ECHO);
+		ck_assert_uint_eq(seen_arg, 0);
+		ck_assert_uint_eq(seen_len, 0);
+		ck_assert_uint_eq(seen_caller, blocks[0].call_word);
+		ck_assert_int_eq(do_post(NEST, 1, false), -NEST);
+		ck_assert_int_eq(do_call(0, 1, ECHO, i).status, -ECHO);
+		ck_assert_uint_eq(blocks[1].word, RPAL_ST_WAIT);
+	}
+	ck_assert_uint_eq(blocks[0].stamp != 0, tr == &rpal_tramp_nopk_timed);
+	test_woken = 0;
+	ck_assert_int_eq(do_post(PEND, 1, false), -PEND);
+	ck_assert_uint_eq(test_woken, RPAL_TID(SERVICE, 1));
+	blocks[1].word = RPAL_ST_WAIT;
+	ck_assert_int_eq(do_post(LAZY, 1, false), -77);
+	/* Who was meant cannot be had, or is another one by now. */
+	blocks[1].word = RPAL_ST_RUNNING;
+	ck_assert_int_eq(do_post(ECHO, 1, false), -T_MISS);
+	ck_assert_uint_eq(blocks[1].word, RPAL_ST_RUNNING);
+	blocks[1].word = RPAL_ST_WAIT;
+	blocks[1].tid++;
+	ck_assert_int_eq(do_post(ECHO, 1, false), -T_MISS);
+}
+END_TEST
+
 static bool in_frames(const void *fn)
 {
 	int i;
@@ -835,6 +908,7 @@ static void add(Suite *s, const char *name, void (*fixture)(void))
 	tcase_add_test(tc, reply_by_kernel);
 	tcase_add_loop_test(tc, serve_ends, 0, 2);
 	tcase_add_test(tc, guard);
+	tcase_add_test(tc, post);
 	tcase_add_test(tc, unwinding);
 	tcase_add_loop_test(tc, ranges, 0, 4);
 	tcase_add_test(tc, cost);
