@@ -407,13 +407,9 @@ static struct tramp_ret await_reply(bool timed)
 	return (struct tramp_ret){ .status = req.status, .result = req.result };
 }
 
-/* A call that was handed over has ended; but a signal handler's call may have come in between. */
-static inline int64_t async_status(const struct rpal_thr *thr, int64_t status)
+int64_t rpal_await_async(void)
 {
-	/* Then an answer is due after all. */
-	if (unlikely(status == RPAL_CALL_LAZY && thr->block->callee))
-		return await_reply(false).status;
-	return status;
+	return await_reply(false).status;
 }
 
 static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
@@ -431,7 +427,7 @@ static int64_t call_async(struct rpal_thr *thr, const struct rpal_link *link, in
 		r = try(thr, link, id, index, &c);
 	while (r.status == -EAGAIN); /* stopped before it began */
 	thr->block->flags = saved;
-	return async_status(thr, r.status);
+	return rpal_async_status(thr, r.status);
 }
 
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
@@ -446,22 +442,6 @@ int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int 
 	ret = call_async(thr, link, id, index);
 	rpal_take_back(thr, &aside);
 	return ret;
-}
-
-bool rpal_post_async(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
-		     struct tramp_post *post, int64_t *status)
-{
-	uint32_t saved = thr->block->flags;
-
-	if (unlikely(!rpal_is_idle(thr)))
-		return false;
-	post->what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1);
-	post->rights = link->rights[GRANT_NONE];
-	thr->block->flags = RPAL_BLOCK_ASYNC;
-	*status = rpal_state.tramp->post(thr->block, fn, post, TRAMP_PKRU(link->rights[GRANT_WRITE]));
-	thr->block->flags = saved;
-	*status = async_status(thr, *status);
-	return true;
 }
 
 /* One sentence for each way in which a call does not come about. */

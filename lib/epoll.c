@@ -258,7 +258,7 @@ static void take_news(struct rpal_thr *thr)
  * tells of the one that is watched, by news, and of the one that it polls for a
  * wait that goes on, which it ends.
  */
-static bool must_look(struct rpal_thr *thr, int epfd)
+static inline __attribute__((always_inline)) bool must_look(struct rpal_thr *thr, int epfd)
 {
 	unsigned int epoch = events_epoch();
 
@@ -316,7 +316,7 @@ static __attribute__((noinline)) int look_at_both(struct rpal_thr *thr, struct e
 }
 
 /* The same: mostly the kernel is known to have none. */
-static inline int look(struct rpal_thr *thr, struct event_set *set, int epfd,
+static inline __attribute__((always_inline)) int look(struct rpal_thr *thr, struct event_set *set, int epfd,
 		       struct epoll_event *events, int max)
 {
 	if (likely(set && !thr->owed && !__atomic_load_n(&thr->block->news, __ATOMIC_ACQUIRE) &&
@@ -328,7 +328,7 @@ static inline int look(struct rpal_thr *thr, struct event_set *set, int epfd,
 /* --- the whole of it */
 
 /* The calling thread if this is where calls come to it, else NULL. */
-static struct rpal_thr *receiver(void)
+static inline struct rpal_thr *receiver(void)
 {
 	struct rpal_thr *thr = rpal_thr_self();
 
@@ -343,7 +343,7 @@ static int fail_with(int err)
 	return -1;
 }
 
-static int found(struct rpal_thr *thr, struct event_set *set, int epfd, int n)
+static inline int found(struct rpal_thr *thr, struct event_set *set, int epfd, int n)
 {
 	if (thr->open)
 		return n;

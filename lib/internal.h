@@ -424,13 +424,42 @@ struct tramp_ret rpal_dispatch(struct tramp_in *in);
 /* Call one receiver without waiting for its answer; status as of tramp.call. */
 int64_t rpal_call_async(struct rpal_thr *thr, const struct rpal_link *link, int id,
 			unsigned int index);
+/* The status of a call that nobody was to wait for, and that is waited for all the same. */
+int64_t rpal_await_async(void);
+
+/*
+ * A call that was handed over has ended for who has written a message; but a signal
+ * handler's call may have come in between, and then an answer is due.
+ */
+static inline int64_t rpal_async_status(const struct rpal_thr *thr, int64_t status)
+{
+	if (unlikely(status == RPAL_CALL_LAZY && thr->block->callee))
+		return rpal_await_async();
+	return status;
+}
+
 /*
  * Run fn as by rpal_guard(), and if it returns more than 0 do the call that it has filled
  * in, as by rpal_call_async(): *status is of the one or the other. False, and nothing is
  * done, if something is in the way that would have to be put aside.
  */
-bool rpal_post_async(struct rpal_thr *thr, const struct rpal_link *link, int64_t (*fn)(void *arg),
-		     struct tramp_post *post, int64_t *status);
+static inline bool rpal_post_async(struct rpal_thr *thr, const struct rpal_link *link,
+				   int64_t (*fn)(void *arg), struct tramp_post *post,
+				   int64_t *status)
+{
+	uint32_t saved = thr->block->flags;
+
+	if (unlikely(!rpal_is_idle(thr)))
+		return false;
+	post->what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1);
+	post->rights = link->rights[GRANT_NONE];
+	thr->block->flags = RPAL_BLOCK_ASYNC;
+	*status = rpal_state.tramp->post(thr->block, fn, post,
+					 TRAMP_PKRU(link->rights[GRANT_WRITE]));
+	thr->block->flags = saved;
+	*status = rpal_async_status(thr, *status);
+	return true;
+}
 
 /* As tramp.wait; a signal handler's call leaves alone what the block has for it. */
 static inline int64_t rpal_tr_wait(struct rpal_thr *thr)

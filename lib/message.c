@@ -128,26 +128,36 @@ static bool may_write(struct queue *q, uint64_t key)
 			   other == key));
 }
 
+static void mark_parents(struct post *p, const struct ready_set *set, int depth);
+
 /* A set and those that it is in: mark, and note who is to hear of it. */
-static void mark(struct post *p, uint64_t at, uint32_t index, int depth)
+static inline void mark(struct post *p, uint64_t at, uint32_t index, int depth)
 {
 	struct ready_set *set = peer_ptr(p, at, sizeof(*set));
 	uint32_t channel;
-	int i;
+	unsigned int i;
 
 	if (!set || set->magic != READY_MAGIC || ++p->nr_sets > MAX_SETS)
 		return;
 	ready_mark(set, index);
 	p->waiters[0] |= __atomic_load_n(&set->waiters[0], __ATOMIC_SEQ_CST);
-	for (i = 1; unlikely(i < (int)p->nr_words); i++)
+	for (i = 1; unlikely(i < p->nr_words); i++)
 		p->waiters[i] |= __atomic_load_n(&set->waiters[i], __ATOMIC_SEQ_CST);
 	channel = __atomic_load_n(&set->channel, __ATOMIC_SEQ_CST);
-	if (channel && __atomic_exchange_n(&set->channel, 0, __ATOMIC_SEQ_CST))
+	if (unlikely(channel) && __atomic_exchange_n(&set->channel, 0, __ATOMIC_SEQ_CST))
 		p->channels[p->nr_channels++] = channel;
-	if (unlikely(depth >= READY_NESTED))
-		return;
 	UNROLL for (i = 0; i < WATCHERS; i++)
 		if (unlikely(set->parents[i].set))
+			return mark_parents(p, set, depth);
+}
+
+static __attribute__((noinline)) void mark_parents(struct post *p, const struct ready_set *set,
+						   int depth)
+{
+	int i;
+
+	for (i = 0; i < WATCHERS && depth < READY_NESTED; i++)
+		if (set->parents[i].set)
 			mark(p, set->parents[i].set, set->parents[i].index, depth + 1);
 }
 
@@ -214,7 +224,7 @@ static int64_t post_message(void *arg)
 }
 
 /* More than 0 if somebody is to be called. */
-static int64_t post_and_call(void *arg)
+static __attribute__((flatten)) int64_t post_and_call(void *arg)
 {
 	struct post *p = arg;
 	int64_t ret = post_message(p);

@@ -5,12 +5,7 @@
 
 #include "queue.h"
 
-#define LOW(word)	  ((uint32_t)(word))
-#define STAMPED(gen, low) ((uint64_t)(gen) << 32 | (uint32_t)(low))
-#define PLACE_END	  QUEUE_PLACES
-#define LOAD(p)		  __atomic_load_n(p, __ATOMIC_ACQUIRE)
-#define SWAP(p, expect, new) \
-	__atomic_compare_exchange_n(p, expect, new, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
+#define LOW(word) ((uint32_t)(word))
 
 _Static_assert(QUEUE_PLACES == 32, "places are the bits of half a word");
 
@@ -21,85 +16,9 @@ void queue_open(struct queue *q, struct queue_reader *r, uint32_t generation)
 	q->want_out = 0;
 	q->room = 0;
 	memset(q->watchers, 0, sizeof(q->watchers));
-	__atomic_store_n(&q->inbox, STAMPED(generation, QUEUE_NONE), __ATOMIC_RELAXED);
+	__atomic_store_n(&q->inbox, queue_word(generation, QUEUE_NONE), __ATOMIC_RELAXED);
 	/* Last: from now on it can be written. */
-	__atomic_store_n(&q->used, STAMPED(generation, 0), __ATOMIC_RELEASE);
-}
-
-/* The lowest n of the bits; 0 if they are fewer. Mostly they lie side by side. */
-static uint32_t lowest(uint32_t bits, unsigned int n)
-{
-	uint32_t rest = bits;
-	uint64_t run;
-
-	if (!bits)
-		return 0;
-	run = ((1ULL << n) - 1) << __builtin_ctz(bits);
-	if (!(run & ~(uint64_t)bits))
-		return run;
-	for (; n; n--) {
-		if (!rest)
-			return 0;
-		rest &= rest - 1;
-	}
-	return bits & ~rest;
-}
-
-/* Places for n words, or 0 with *err. */
-static uint32_t claim(struct queue *q, uint32_t generation, unsigned int n, int *err)
-{
-	uint64_t used = LOAD(&q->used);
-	uint32_t places;
-
-	do {
-		*err = -ESTALE;
-		if (queue_generation(used) != generation)
-			return 0;
-		*err = -EAGAIN;
-		places = lowest(~LOW(used), n);
-		if (!places)
-			return 0;
-	} while (!SWAP(&q->used, &used, used | places));
-	return places;
-}
-
-/* Into the places, chained; returns the first. */
-static unsigned int fill(struct queue *q, uint32_t places, const int64_t *words)
-{
-	unsigned int first = __builtin_ctz(places), at = first;
-
-	for (;;) {
-		q->words[at] = *words++;
-		places &= places - 1;
-		if (!places)
-			break;
-		q->next[at] = __builtin_ctz(places);
-		at = q->next[at];
-	}
-	q->next[at] = PLACE_END;
-	return first;
-}
-
-int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsigned int n)
-{
-	uint32_t places;
-	unsigned int first;
-	uint64_t inbox;
-	int err;
-
-	if (n < 1 || n > QUEUE_PLACES)
-		return -EINVAL;
-	places = claim(q, generation, n, &err);
-	if (!places)
-		return err;
-	first = fill(q, places, words);
-	inbox = LOAD(&q->inbox);
-	do {
-		if (queue_generation(inbox) != generation)
-			return -ESTALE;
-		q->prev[first] = LOW(inbox);
-	} while (!SWAP(&q->inbox, &inbox, STAMPED(generation, first + 1)));
-	return 0;
+	__atomic_store_n(&q->used, queue_word(generation, 0), __ATOMIC_RELEASE);
 }
 
 /*
@@ -134,10 +53,10 @@ static void take(const struct queue *q, struct queue_reader *r, uint32_t newest)
 /* The newest message, and that the queue is empty now; QUEUE_NONE if it was. */
 static uint32_t take_inbox(struct queue *q)
 {
-	uint64_t inbox = LOAD(&q->inbox);
+	uint64_t inbox = __atomic_load_n(&q->inbox, __ATOMIC_ACQUIRE);
 
 	while (LOW(inbox) != QUEUE_NONE)
-		if (SWAP(&q->inbox, &inbox, STAMPED(queue_generation(inbox), QUEUE_NONE)))
+		if (queue_swap(&q->inbox, &inbox, queue_word(queue_generation(inbox), QUEUE_NONE)))
 			return LOW(inbox);
 	return QUEUE_NONE;
 }

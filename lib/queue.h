@@ -15,6 +15,7 @@
 #ifndef _RPAL_QUEUE_H
 #define _RPAL_QUEUE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -91,11 +92,96 @@ void queue_open(struct queue *q, struct queue_reader *r, uint32_t generation);
  */
 bool queue_retire(struct queue *q, struct queue_reader *r);
 
+static inline uint64_t queue_word(uint32_t generation, uint32_t low)
+{
+	return (uint64_t)generation << 32 | low;
+}
+
+static inline bool queue_swap(uint64_t *word, uint64_t *expect, uint64_t new)
+{
+	return __atomic_compare_exchange_n(word, expect, new, false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_ACQUIRE);
+}
+
+/* The lowest n of the bits; 0 if they are fewer. Mostly they lie side by side. */
+static inline uint32_t queue_lowest(uint32_t bits, unsigned int n)
+{
+	uint32_t rest = bits;
+	uint64_t run;
+
+	if (!bits)
+		return 0;
+	run = ((1ULL << n) - 1) << __builtin_ctz(bits);
+	if (!(run & ~(uint64_t)bits))
+		return run;
+	for (; n; n--) {
+		if (!rest)
+			return 0;
+		rest &= rest - 1;
+	}
+	return bits & ~rest;
+}
+
+/* Places for n words, or 0 with *err. */
+static inline uint32_t queue_claim(struct queue *q, uint32_t generation, unsigned int n, int *err)
+{
+	uint64_t used = __atomic_load_n(&q->used, __ATOMIC_ACQUIRE);
+	uint32_t places;
+
+	do {
+		*err = -ESTALE;
+		if (queue_generation(used) != generation)
+			return 0;
+		*err = -EAGAIN;
+		places = queue_lowest(~(uint32_t)used, n);
+		if (!places)
+			return 0;
+	} while (!queue_swap(&q->used, &used, used | places));
+	return places;
+}
+
+/* Into the places, chained; returns the first. */
+static inline unsigned int queue_fill(struct queue *q, uint32_t places, const int64_t *words)
+{
+	unsigned int first = __builtin_ctz(places), at = first;
+
+	for (;;) {
+		q->words[at] = *words++;
+		places &= places - 1;
+		if (!places)
+			break;
+		q->next[at] = __builtin_ctz(places);
+		at = q->next[at];
+	}
+	q->next[at] = QUEUE_PLACES;
+	return first;
+}
+
 /*
  * A message of 1 .. QUEUE_PLACES words. 0, -EAGAIN (not that much room) or
  * -ESTALE (another generation). By writers, at any time.
  */
-int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsigned int n);
+static inline int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsigned int n)
+{
+	uint32_t places;
+	unsigned int first;
+	uint64_t inbox;
+	int err;
+
+	if (n < 1 || n > QUEUE_PLACES)
+		return -EINVAL;
+	places = queue_claim(q, generation, n, &err);
+	if (!places)
+		return err;
+	first = queue_fill(q, places, words);
+	inbox = __atomic_load_n(&q->inbox, __ATOMIC_ACQUIRE);
+	do {
+		if (queue_generation(inbox) != generation)
+			return -ESTALE;
+		q->prev[first] = (uint32_t)inbox;
+	} while (!queue_swap(&q->inbox, &inbox, queue_word(generation, first + 1)));
+	return 0;
+}
 
 /* Up to n words; how many there were. By the owner, one thread at a time. */
 unsigned int queue_get(struct queue *q, struct queue_reader *r, int64_t *words, unsigned int n);
