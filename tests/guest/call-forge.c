@@ -653,9 +653,12 @@ static void forgers(u32 rounds, u32 seed)
 	start_victim();
 	while (((!rounds || shared->rounds < rounds) && test_now_ns() < end) ||
 	       (shared->rounds <= ENOUGH && test_now_ns() < latest)) {
+		u32 before = shared->rounds;
+
 		run_forger(test_now_ns() + 8 * slow * 1000000000ULL);
 		n++;
-		if (victim_is_dead() || n % 8 == 0) {
+		/* One that lives, but whose receivers never wait again, is of no use either. */
+		if (victim_is_dead() || shared->rounds == before || n % 8 == 0) {
 			test_reap(&victim);
 			start_victim();
 		}
