@@ -505,8 +505,8 @@ static inline struct call prepare(const struct rpal_link *link, struct how how, 
  * The first attempt has not brought the answer: go on until a receiver has answered
  * or it is clear that none will.
  */
-static int call_on(struct rpal_thr *thr, int id, uint64_t key, struct how how, void *arg, size_t len,
-		   struct tramp_ret *r)
+static int call_on(struct rpal_thr *thr, int id, uint64_t key, struct how how, void *arg,
+		   size_t len, struct tramp_ret *r)
 {
 	uint8_t *hint = &thr->hint[id];
 	struct rpal_link link;

@@ -316,8 +316,8 @@ static __attribute__((noinline)) int look_at_both(struct rpal_thr *thr, struct e
 }
 
 /* The same: mostly the kernel is known to have none. */
-static inline __attribute__((always_inline)) int look(struct rpal_thr *thr, struct event_set *set, int epfd,
-		       struct epoll_event *events, int max)
+static inline __attribute__((always_inline)) int look(struct rpal_thr *thr, struct event_set *set,
+						      int epfd, struct epoll_event *events, int max)
 {
 	if (likely(set && !thr->owed && !__atomic_load_n(&thr->block->news, __ATOMIC_ACQUIRE) &&
 		   !must_look(thr, epfd)))

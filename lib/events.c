@@ -814,8 +814,8 @@ static uint32_t take_due(struct event_set *set, uint32_t index)
  * The usual case without the lock: a descriptor that waits for messages, and for as
  * long as there are some. 1: reported; 0: there are none; -1: it is not so simple.
  */
-static inline __attribute__((always_inline)) int
-report_input(struct event_set *set, uint32_t index, struct epoll_event *ev)
+static inline __attribute__((always_inline)) int report_input(struct event_set *set, uint32_t index,
+							      struct epoll_event *ev)
 {
 	const struct item *item = &set->items[index];
 	unsigned int seq = __atomic_load_n(&set->seq, __ATOMIC_ACQUIRE);

@@ -454,8 +454,8 @@ static inline bool rpal_post_async(struct rpal_thr *thr, const struct rpal_link 
 	post->what = TRAMP_WHAT(RPAL_MESSAGE, RPAL_CALL_GRANT_NONE, rpal_thr_depth(thr) + 1);
 	post->rights = link->rights[GRANT_NONE];
 	thr->block->flags = RPAL_BLOCK_ASYNC;
-	*status = rpal_state.tramp->post(thr->block, fn, post,
-					 TRAMP_PKRU(link->rights[GRANT_WRITE]));
+	*status =
+		rpal_state.tramp->post(thr->block, fn, post, TRAMP_PKRU(link->rights[GRANT_WRITE]));
 	thr->block->flags = saved;
 	*status = rpal_async_status(thr, *status);
 	return true;

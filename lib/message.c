@@ -27,9 +27,6 @@
 /* Sets that one message can reach, by way of nesting. */
 #define MAX_SETS 64
 
-/* Loops over few, of which the first one is mostly the only one. */
-#define UNROLL _Pragma("GCC unroll 4")
-
 /**
  * struct post - what is done in a peer's memory, and what was found there
  * @call:	out, if a message was written: the call of @hit
@@ -146,7 +143,8 @@ static inline void mark(struct post *p, uint64_t at, uint32_t index, int depth)
 	channel = __atomic_load_n(&set->channel, __ATOMIC_SEQ_CST);
 	if (unlikely(channel) && __atomic_exchange_n(&set->channel, 0, __ATOMIC_SEQ_CST))
 		p->channels[p->nr_channels++] = channel;
-	UNROLL for (i = 0; i < WATCHERS; i++)
+#pragma GCC unroll 4
+	for (i = 0; i < WATCHERS; i++)
 		if (unlikely(set->parents[i].set))
 			return mark_parents(p, set, depth);
 }
@@ -193,7 +191,8 @@ static void tell_watchers(struct post *p, const struct queue *q, uint32_t event)
 {
 	int i;
 
-	UNROLL for (i = 0; i < WATCHERS; i++) {
+#pragma GCC unroll 4
+	for (i = 0; i < WATCHERS; i++) {
 		uint64_t set = __atomic_load_n(&q->watchers[i].set, __ATOMIC_SEQ_CST);
 
 		if (set && __atomic_load_n(&q->watchers[i].events, __ATOMIC_SEQ_CST) & event)
@@ -346,8 +345,7 @@ static inline bool was_called(struct post *p, int64_t status)
 }
 
 /* Call one receiver; if none can be had, leave the news to all that wait. Was one? */
-static bool call_or_tell(struct rpal_thr *thr, const struct rpal_link *link,
-				    struct post *p, int id)
+static bool call_or_tell(struct rpal_thr *thr, const struct rpal_link *link, struct post *p, int id)
 {
 	for (;;) {
 		if (p->hit < 0) {

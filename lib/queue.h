@@ -161,7 +161,8 @@ static inline unsigned int queue_fill(struct queue *q, uint32_t places, const in
  * A message of 1 .. QUEUE_PLACES words. 0, -EAGAIN (not that much room) or
  * -ESTALE (another generation). By writers, at any time.
  */
-static inline int queue_put(struct queue *q, uint32_t generation, const int64_t *words, unsigned int n)
+static inline int queue_put(struct queue *q, uint32_t generation, const int64_t *words,
+			    unsigned int n)
 {
 	uint32_t places;
 	unsigned int first;

@@ -759,7 +759,8 @@ static int64_t posted(void *arg)
 static int64_t do_post(uint32_t proc, int64_t ret, bool fault)
 {
 	struct posted p = {
-		.call = { .block = (uintptr_t)&blocks[1], .what = TRAMP_WHAT(proc, 3, 5),
+		.call = { .block = (uintptr_t)&blocks[1],
+			  .what = TRAMP_WHAT(proc, 3, 5),
 			  .tid = RPAL_TID(SERVICE, 1) },
 		.ret = ret,
 		.fault = fault,
