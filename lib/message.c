@@ -396,26 +396,33 @@ static int write_failed(int64_t ret, int id)
 	return rpal_failf(-RPAL_ERR_PEER_MEM, "the memory of service %d is not there any more", id);
 }
 
+/* NULL if another thread is just closing the descriptor. */
+static struct queue *own_queue(const struct channel *ch)
+{
+	return ch ? __atomic_load_n(&ch->q, __ATOMIC_ACQUIRE) : NULL;
+}
+
 /* It was full: have oneself told. A reader may have made room before we knew. */
 static void blocked(int id, uint64_t handle)
 {
 	struct channel *ch = events_channel(events_find_peer(id, handle));
+	struct queue *q = own_queue(ch);
 
-	if (!ch)
+	if (!q)
 		return;
 	__atomic_store_n(&ch->blocked, true, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&ch->q->room, __ATOMIC_SEQ_CST))
+	if (__atomic_load_n(&q->room, __ATOMIC_SEQ_CST))
 		events_touch(ch, EPOLLRPALOUT);
 }
 
 static void forget_room(int id, uint64_t handle, struct post *p)
 {
 	int fd = events_find_peer(id, handle);
-	struct channel *ch = events_channel(fd);
+	struct queue *q = own_queue(events_channel(fd));
 
-	if (!ch)
+	if (!q)
 		return;
-	__atomic_store_n(&ch->q->room, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&q->room, 0, __ATOMIC_SEQ_CST);
 	p->want_out = (uint64_t)rpal_state.id << 32 | (uint32_t)fd;
 }
 

@@ -143,15 +143,17 @@ static inline uint32_t queue_claim(struct queue *q, uint32_t generation, unsigne
 /* Into the places, chained; returns the first. */
 static inline unsigned int queue_fill(struct queue *q, uint32_t places, const int64_t *words)
 {
-	unsigned int first = __builtin_ctz(places), at = first;
+	unsigned int first = __builtin_ctz(places), at = first, next;
 
 	for (;;) {
 		q->words[at] = *words++;
 		places &= places - 1;
 		if (!places)
 			break;
-		q->next[at] = __builtin_ctz(places);
-		at = q->next[at];
+		/* Not read again: it is the peer's memory. */
+		next = __builtin_ctz(places);
+		q->next[at] = next;
+		at = next;
 	}
 	q->next[at] = QUEUE_PLACES;
 	return first;
