@@ -127,12 +127,16 @@ int rpal_deadline(struct rpal_file *file, const struct rpal_deadline *arg)
 		return PTR_ERR(space);
 	if (arg->flags || arg->reserved)
 		return -EINVAL;
-	rcu_read_lock();
-	t = rpal_thread_find(arg->tid);
-	if (t && t->space == space && !READ_ONCE(t->dead)) {
+	if (RPAL_TID_SERVICE(arg->tid) != space->slot)
+		return -ESRCH;
+	/* It may be ending, and a kick outlives us: not without a reference. */
+	t = rpal_thread_get_of(space, RPAL_TID_INDEX(arg->tid));
+	if (!t)
+		return -ESRCH;
+	if (!READ_ONCE(t->dead)) {
 		look(t);
 		err = 0;
 	}
-	rcu_read_unlock();
+	rpal_thread_put(t);
 	return err;
 }

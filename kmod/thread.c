@@ -83,6 +83,12 @@ struct rpal_tcb *rpal_thread_current(void)
 	return NULL;
 }
 
+/* Who was found under RCU may have no references any more: then it stays so. */
+static struct rpal_tcb *hold(struct rpal_tcb *t)
+{
+	return t && refcount_inc_not_zero(&t->ref) ? t : NULL;
+}
+
 /**
  * rpal_thread_get_current() - as rpal_thread_current(), with a reference
  *
@@ -94,9 +100,27 @@ struct rpal_tcb *rpal_thread_get_current(void)
 	struct rpal_tcb *t;
 
 	rcu_read_lock();
-	t = rpal_thread_current();
-	if (t && !refcount_inc_not_zero(&t->ref))
-		t = NULL;
+	t = hold(rpal_thread_current());
+	rcu_read_unlock();
+	return t;
+}
+
+/**
+ * rpal_thread_get_of() - one of a service's threads, with a reference
+ * @space:	the service's space
+ * @index:	the thread's index
+ *
+ * Context: any.
+ * Return: the thread, dead or alive, or NULL.
+ */
+struct rpal_tcb *rpal_thread_get_of(struct rpal_space *space,
+				    unsigned int index)
+{
+	struct rpal_tcb *t;
+
+	rcu_read_lock();
+	t = rpal_thread_at(space->slot, index);
+	t = t && t->space == space ? hold(t) : NULL;
 	rcu_read_unlock();
 	return t;
 }
@@ -390,19 +414,6 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		rpal_thread_put(t);
 }
 
-/* One of a service's threads, with a reference. */
-static struct rpal_tcb *thread_of(struct rpal_space *space, unsigned int index)
-{
-	struct rpal_tcb *t;
-
-	rcu_read_lock();
-	t = rpal_thread_at(space->slot, index);
-	if (t && (t->space != space || !refcount_inc_not_zero(&t->ref)))
-		t = NULL;
-	rcu_read_unlock();
-	return t;
-}
-
 /* Is it in a call, on either side? Then have the contexts put where they belong. */
 static bool call_home(struct rpal_tcb *t)
 {
@@ -430,7 +441,7 @@ static void call_all_home(struct rpal_space *space)
 
 		busy = false;
 		for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
-			struct rpal_tcb *t = thread_of(space, i);
+			struct rpal_tcb *t = rpal_thread_get_of(space, i);
 
 			if (!t)
 				continue;
@@ -481,7 +492,7 @@ void rpal_thread_service_gone(struct rpal_space *space, bool alive)
 	if (alive)
 		call_all_home(space);
 	for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
-		struct rpal_tcb *t = thread_of(space, i);
+		struct rpal_tcb *t = rpal_thread_get_of(space, i);
 
 		if (!t)
 			continue;

@@ -170,6 +170,8 @@ static inline u32 rpal_word_tid(u64 word)
 /* thread.c */
 struct rpal_tcb *rpal_thread_current(void);
 struct rpal_tcb *rpal_thread_get_current(void);
+struct rpal_tcb *rpal_thread_get_of(struct rpal_space *space,
+				    unsigned int index);
 struct rpal_tcb *rpal_thread_find(u32 tid);
 struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index);
 void rpal_thread_put(struct rpal_tcb *t);

@@ -98,7 +98,7 @@ static struct task_struct *runner_of(struct rpal_tcb *t)
 
 /**
  * rpal_kick_task() - have a task hand over what it has borrowed
- * @t:		thread on whose behalf; it is woken afterwards
+ * @t:		thread on whose behalf, woken afterwards; the caller has a reference
  * @task:	the task
  *
  * Context: any.
@@ -120,7 +120,8 @@ bool rpal_kick_task(struct rpal_tcb *t, struct task_struct *task)
 
 /**
  * rpal_kick() - have a thread's context handed over
- * @t:		the thread, whose word says that it is in a call
+ * @t:		the thread, whose word says that it is in a call; the caller has a
+ *		reference
  *
  * Context: any.
  * Return: false if nobody seems to run it.
@@ -138,7 +139,8 @@ bool rpal_kick(struct rpal_tcb *t)
 
 /**
  * rpal_kick_home() - a thread is to have its own task again, and to look around
- * @t:		the thread: a caller, or whatever it is
+ * @t:		the thread: a caller, or whatever it is; the caller has a reference,
+ *		or is its timer
  *
  * Context: any, also a hard interrupt.
  */

@@ -348,6 +348,48 @@ static int deadline_ioctl(int fd, u32 tid, u32 flags, u32 reserved)
 	return ioctl(fd, RPAL_IOC_DEADLINE, &d) ? -errno : 0;
 }
 
+/* Whoever wants to may end a thread's deadline, also while the thread itself ends. */
+static volatile int ending = -1; /* a thread's number */
+
+static void *end_at_once(void *arg CALL_UNUSED)
+{
+	__atomic_store_n(&ending, rpal_thread_number(), __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void *make_threads(void *arg)
+{
+	pthread_t thread;
+	int i;
+
+	for (i = 0; i < *(int *)arg; i++) {
+		MUST(!pthread_create(&thread, NULL, end_at_once, NULL));
+		pthread_join(thread, NULL);
+	}
+	__atomic_store_n(&ending, -1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void while_it_ends(void)
+{
+	int threads = 2000, found = 0, n;
+	pthread_t maker;
+
+	test_begin("a deadline passes while its thread ends");
+	MUST(!pthread_create(&maker, NULL, make_threads, &threads));
+	MUST(call_wait_for(&ending, 0));
+	while ((n = __atomic_load_n(&ending, __ATOMIC_ACQUIRE)) >= 0) {
+		struct rpal_block *b = rpal_thr_block(n);
+
+		if (b)
+			__atomic_store_n(&b->deadline, 1, __ATOMIC_SEQ_CST);
+		found += !deadline_ioctl(rpal_state.fd, RPAL_TID(rpal_state.id, n), 0, 0);
+	}
+	pthread_join(maker, NULL);
+	CHECK(found, "no thread was found");
+	test_end();
+}
+
 static void refusals(void)
 {
 	struct rpal_reply reply = { .size = sizeof(reply), .flags = 2 };
@@ -382,6 +424,7 @@ static int client_role(void)
 	in_calls();
 	with_signals();
 	gone();
+	while_it_ends();
 	refusals();
 	call_peer_end(&b);
 	call_peer_end(&a);
