@@ -353,7 +353,10 @@ static volatile int ending = -1; /* a thread's number */
 
 static void *end_at_once(void *arg CALL_UNUSED)
 {
-	__atomic_store_n(&ending, rpal_thread_number(), __ATOMIC_RELEASE);
+	int n = rpal_thread_number();
+
+	MUST(n >= 0);
+	__atomic_store_n(&ending, n, __ATOMIC_RELEASE);
 	return NULL;
 }
 
