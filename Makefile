@@ -5,6 +5,8 @@
 
 VERSION		:= 0.1.0
 SOVERSION	:= 0
+# The kernels that the module is tested on: dkms skips others, rpal doctor says so.
+KERNEL_LINES	:= 6.1 6.12
 
 KVER		?= $(shell uname -r)
 KDIR		?= $(firstword $(wildcard /lib/modules/$(KVER)/build \
@@ -38,13 +40,13 @@ LINK_STATIC	= $(CC) $(CFLAGS) -pthread -static-pie $(LDFLAGS)
 .SECONDARY:
 
 .PHONY: all
-all: programs module
+all: programs
 
 .PHONY: help
 help:
-	@echo 'all               library, tools, examples, tests and the module'
+	@echo 'all               library, tool and examples'
 	@echo 'module            the module for KVER (or KDIR), in $(B)/kmod-KVER/kmod/'
-	@echo 'programs          all but the module'
+	@echo 'test-programs     the programs of the tests'
 	@echo 'demo              two processes call each other in an emulated machine'
 	@echo 'check             all tests, on emulated machines with Debian kernels (root)'
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
@@ -135,13 +137,17 @@ common		= $(patsubst %.c,$(B)/obj/%.c.o,$(wildcard $(1)/common*.c))
 TOOL_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tools/*.c tools/*.S))
 TOOLS		:= $(if $(TOOL_OBJ),$(B)/tools/rpal)
 # One of the examples and one of the tests want liburing.
-URING		:= $(shell pkg-config --exists liburing && pkg-config --libs liburing)
+URING		:= $(shell pkg-config --libs liburing 2>/dev/null)
 EXAMPLES	:= $(filter-out $(if $(URING),,%uring_server),$(call progs,examples))
 UNIT		:= $(call progs,tests/unit)
 GUEST		:= $(filter-out $(if $(URING),,%/call-uring),$(call progs,tests/guest))
 
-.PHONY: programs
-programs: lib $(TOOLS) $(EXAMPLES) $(UNIT) $(GUEST)
+.PHONY: programs test-programs
+programs: lib $(TOOLS) $(EXAMPLES)
+test-programs: programs $(UNIT) $(GUEST)
+
+$(B)/obj/tools/%.c.o: private CPPFLAGS_ += -DRPAL_LIB_VERSION='"$(VERSION)"' \
+	-DRPAL_KERNEL_LINES='"$(KERNEL_LINES)"'
 
 $(B)/obj/%.c.o: %.c
 	@mkdir -p $(@D)

@@ -2,7 +2,7 @@
 #
 # The link-time way of placement works in static programs, too.
 
-programs: $(B)/tests/guest/static-placed
+test-programs: $(B)/tests/guest/static-placed
 
 $(B)/obj/tests/guest/static-placed.c.o: tests/guest/placed-link.c
 	@mkdir -p $(@D)

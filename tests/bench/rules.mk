@@ -5,7 +5,7 @@
 
 BENCH		:= $(B)/tests/bench/native
 BENCH_OBJ_	:= $(B)/obj/tests/bench
-JSON		:= $(shell pkg-config --exists jansson && pkg-config --libs jansson)
+JSON		:= $(shell pkg-config --libs jansson 2>/dev/null)
 
 # copy.c goes into each copy, the rest is there once.
 BENCH_OBJ	:= $(patsubst tests/bench/%.c,$(BENCH_OBJ_)/%.c.o, \
@@ -37,7 +37,7 @@ $(BENCH_PLACED): $(filter-out %/peer.c.o %/module.c.o,$(BENCH_OBJ)) \
 	$(LINK) -o $@ $^ $(JSON) $(URING) $(LDLIBS)
 
 # So that they do not rot.
-programs: $(if $(JSON),$(BENCH) $(BENCH_PLACED))
+test-programs: $(if $(JSON),$(BENCH) $(BENCH_PLACED))
 
 .PHONY: bench-native
 bench-native: $(if $(JSON),$(BENCH))

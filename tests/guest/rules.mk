@@ -7,7 +7,7 @@ GB_		:= $(B)/tests/guest
 GUEST_LAZY	:= $(B)/obj/tests/guest/common-lazy.c.o
 GUEST_COMMON	:= $(filter-out $(GUEST_LAZY),$(call common,tests/guest))
 
-programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
+test-programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
 
 # The tests of memory use the kernel's interface alone, so that a fault of the
 # library is not taken for one of the module.
@@ -56,7 +56,7 @@ $(GB_)/call-uring: private LDLIBS += $(URING)
 # Of several files, in a directory of its own.
 FUZZ_OBJ	:= $(patsubst %,$(B)/obj/%.o,$(wildcard tests/fuzz/*.c tests/fuzz/*.S))
 
-programs: $(GB_)/stress-fuzz
+test-programs: $(GB_)/stress-fuzz
 
 $(GB_)/stress-fuzz: $(FUZZ_OBJ) $(GUEST_COMMON) $(LIB_A_DEP)
 	@mkdir -p $(@D)

@@ -2,7 +2,7 @@
 #
 # The header in C++: linked with the shared library, whose symbols it is about.
 
-programs: $(B)/tests/unit/cplusplus
+test-programs: $(B)/tests/unit/cplusplus
 
 $(B)/tests/unit/cplusplus: tests/unit/cplusplus.cc lib/include/rpal/rpal.h $(LIB_DEP)
 	@mkdir -p $(@D)
