@@ -48,7 +48,9 @@ help:
 	@echo 'module            the module for KVER (or KDIR), in $(B)/kmod-KVER/kmod/'
 	@echo 'test-programs     the programs of the tests'
 	@echo 'demo              two processes call each other in an emulated machine'
-	@echo 'check             all tests, on emulated machines with Debian kernels (root)'
+	@echo 'check             each test once, on emulated machines with Debian kernels (root)'
+	@echo 'check-all         all tests in all boots, longer loops, bare machines, packages, a'
+	@echo '                  real Debian: hours, for a release (root); PART=check|bare|packages|system'
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'matrix            a few programs on all kernels, booted in all ways; KERNEL='
 	@echo 'kselftests        what Linux tests of itself is the same with the module; KERNEL='
@@ -240,10 +242,14 @@ modules_install: module
 
 # --- tests
 
-.PHONY: check check-debug
+.PHONY: check check-all check-debug
 check:
 	tests/vm/prepare
 	tests/vm/check
+
+check-all:
+	tests/vm/prepare --roots
+	tests/all $(PART)
 
 check-debug:
 	tests/vm/prepare
@@ -262,7 +268,8 @@ kselftests:
 
 .PHONY: demo
 demo:
-	tests/vm/run --kernel $(or $(KERNEL),6.12) --timeout 900 -- demo
+	tests/vm/prepare --no-tests $(or $(KERNEL),6.12)
+	tests/vm/run --no-tests --kernel $(or $(KERNEL),6.12) --timeout 900 -- demo
 
 # One after the other: on a CPU that others use nothing can be timed. bench-native is
 # in tests/bench/rules.mk.
@@ -273,7 +280,7 @@ bench:
 
 .PHONY: bench-vm
 bench-vm:
-	@for k in $(or $(KERNEL),6.1 6.12); do tests/bench/vm $$k || exit; done
+	@for k in $(or $(KERNEL),$$(tests/vm/kernel --list)); do tests/bench/vm $$k || exit; done
 
 .PHONY: stress
 stress:
