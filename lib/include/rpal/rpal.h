@@ -32,7 +32,7 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-/* As of setjmp(): the compiler must know. */
+/* Like setjmp(): the compiler must know. */
 #ifdef __GNUC__
 #define RPAL_RETURNS_TWICE __attribute__((returns_twice))
 #else
@@ -216,8 +216,8 @@ int rpal_get_service_id(void);
  * rpal_get_service_key - own key (upstream)
  * @key: where to store it
  *
- * Who has the key can ask to be linked with this service; keys of different
- * starts of one program differ.
+ * A process that has the key can ask to be linked with this service. Keys of
+ * different starts of one program differ.
  *
  * Return: RPAL_SUCCESS, or RPAL_FAILURE before rpal_init().
  */
@@ -265,7 +265,7 @@ int rpal_get_request_service_id(uint64_t key);
  * doing is abandoned at once, all is closed as by rpal_copy_finish(), and this
  * function returns a second time, as setjmp() does, with RPAL_FAILURE; of several the
  * one that was called last. So, as with setjmp():
- *  - who has called it must not have returned before rpal_copy_finish();
+ *  - the function that has called it must not return before rpal_copy_finish();
  *  - its local variables that were changed in between have their values only if
  *    they are volatile.
  * What cannot keep to that should touch memory under rpal_read_access_safety(), or
@@ -356,9 +356,10 @@ int rpal_offered(int sock);
  * rpal_peer_is_service - has the process at the other end of a socket RPAL?
  * @sock: a connected Unix socket
  *
- * So that a client sends rpal_exchange()'s bytes to nobody who takes them for a
- * request. The process is that of SO_PEERCRED: for a client who called listen(),
- * which is not who serves if that is a child, or was given the socket. A server
+ * A client asks this before rpal_exchange(), whose bytes a server without RPAL would
+ * take for a request. The process is that of SO_PEERCRED: for a client, the one that
+ * called listen(). If another process serves the connections (a forked worker, or one
+ * that was given the socket), the answer does not apply to that process. A server
  * should call rpal_init() before it listens.
  *
  * Return: 1: it is a service now; 0: it is none; or a negative errno: -ENXIO
@@ -603,7 +604,7 @@ int rpal_get_peer_rid(uint64_t sid_fd);
  *
  * The kernel does not tell when a descriptor is closed: use EPOLL_CTL_DEL or
  * rpal_close() before, or events that the peer has caused may still be reported
- * until the number is added again. Who holds a handle of before then gets
+ * until the number is added again. A peer that writes by an old handle then gets
  * RPAL_FDE_OUTDATED.
  *
  * Return: 0; -1 with errno as of epoll_ctl(), ENOSPC (too many), ENXIO (RPAL
