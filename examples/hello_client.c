@@ -23,6 +23,6 @@ int main(int argc, char **argv)
 		return failed();
 	if (rpal_call(server, 1, text, strlen(text), &words))
 		return failed();
-	printf("service %d counts %lld words in '%s'\n", server, (long long)words, text);
+	printf("the server counts %lld words in '%s'\n", (long long)words, text);
 	return 0;
 }

@@ -14,11 +14,13 @@
  * return there. After every failure rpal_last_error() has a sentence that says
  * what is wrong and what to do about it.
  *
- * All functions may be called from any thread. Of a signal handler's there are
- * rpal_call(), rpal_copy_buffer() and rpal_read_access_safety(), in a thread that is
- * a sender or receiver already, and the two that give sentences. Once a thread that
- * has been one is ending, from when destructors of thread-specific data run, they
- * fail: those that return an errno with -ENXIO.
+ * All functions may be called from any thread. A signal handler may call only
+ * rpal_last_error() and rpal_strerror(), and, in a thread that is a sender or receiver
+ * already, rpal_call(), rpal_copy_buffer() and rpal_read_access_safety(). To stop a
+ * server from a handler, write to an eventfd that rpal_serve() or rpal_epoll_wait()
+ * watches, or wait for the signal in a thread of its own. Once a registered thread is
+ * ending, from when destructors of thread-specific data run, the functions fail; those
+ * that return an errno fail with -ENXIO.
  */
 #ifndef _RPAL_H
 #define _RPAL_H
@@ -30,7 +32,7 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-/* As of setjmp(): the compiler must know. */
+/* Like setjmp(): the compiler must know. */
 #ifdef __GNUC__
 #define RPAL_RETURNS_TWICE __attribute__((returns_twice))
 #else
@@ -214,8 +216,8 @@ int rpal_get_service_id(void);
  * rpal_get_service_key - own key (upstream)
  * @key: where to store it
  *
- * Who has the key can ask to be linked with this service; keys of different
- * starts of one program differ.
+ * A process that has the key can ask to be linked with this service. Keys of
+ * different starts of one program differ.
  *
  * Return: RPAL_SUCCESS, or RPAL_FAILURE before rpal_init().
  */
@@ -263,7 +265,7 @@ int rpal_get_request_service_id(uint64_t key);
  * doing is abandoned at once, all is closed as by rpal_copy_finish(), and this
  * function returns a second time, as setjmp() does, with RPAL_FAILURE; of several the
  * one that was called last. So, as with setjmp():
- *  - who has called it must not have returned before rpal_copy_finish();
+ *  - the function that has called it must not return before rpal_copy_finish();
  *  - its local variables that were changed in between have their values only if
  *    they are volatile.
  * What cannot keep to that should touch memory under rpal_read_access_safety(), or
@@ -299,8 +301,9 @@ int rpal_listen(const char *path);
 
 /**
  * rpal_accept - wait for a service to come, and link with it
- * @listen_fd:	from rpal_listen(), and may be polled before; the errno of one
- *		that has failed is given back as it is
+ * @listen_fd:	the value that rpal_listen() has returned. You may poll it for input
+ *		first. If it is negative, because rpal_listen() has failed,
+ *		rpal_accept() returns it unchanged
  * @timeout_ms:	milliseconds in all; -1: no limit
  * @sock:	NULL, or where to store the connected socket, which the caller
  *		then owns. It is ordinary and empty: use it at will, and see by
@@ -353,9 +356,10 @@ int rpal_offered(int sock);
  * rpal_peer_is_service - has the process at the other end of a socket RPAL?
  * @sock: a connected Unix socket
  *
- * So that a client sends rpal_exchange()'s bytes to nobody who takes them for a
- * request. The process is that of SO_PEERCRED: for a client who called listen(),
- * which is not who serves if that is a child, or was given the socket. A server
+ * A client asks this before rpal_exchange(), whose bytes a server without RPAL would
+ * take for a request. The process is that of SO_PEERCRED: for a client, the one that
+ * called listen(). If another process serves the connections (a forked worker, or one
+ * that was given the socket), the answer does not apply to that process. A server
  * should call rpal_init() before it listens.
  *
  * Return: 1: it is a service now; 0: it is none; or a negative errno: -ENXIO
@@ -438,8 +442,9 @@ int rpal_serve(int fd, int timeout_ms);
 /**
  * rpal_serve_stop - end rpal_serve() in all threads
  *
- * Calls that run are finished first. Holds for later rpal_serve(), too, until
- * rpal_exit().
+ * Calls that run are finished first. A later rpal_serve() returns at once, too,
+ * until rpal_exit(). Callers that come now sleep until a thread serves again or the
+ * process ends, which gives them -EPIPE.
  */
 void rpal_serve_stop(void);
 
@@ -452,10 +457,11 @@ void rpal_serve_stop(void);
  * @len:	passed to it, bytes
  * @result:	where to store what it has returned; may be NULL
  *
- * The procedure may read this process's memory while it runs. If all receivers
- * of the peer are busy the thread sleeps until one is free. A peer that has no
- * receiver thread is given two seconds to start one. The calling thread becomes
- * a sender if it is none.
+ * The procedure may read all of this process's memory while it runs, not only what
+ * @arg points to. When this function has returned, whatever it has returned, @arg may
+ * be used for something else. If all receivers of the peer are busy the thread sleeps
+ * until one is free. A peer that has no receiver thread is given two seconds to start
+ * one. The calling thread becomes a sender if it is none.
  *
  * Return: 0 if the procedure has run; a negative errno if not:
  *  -ESRCH		no such service was asked for
@@ -463,7 +469,7 @@ void rpal_serve_stop(void);
  *  -ENOENT		it has exported no such procedure
  *  -EPIPE		it has ended or has released the link, or the receiver
  *			died in the procedure
- *  -ECONNREFUSED	it has no receiver thread
+ *  -ECONNREFUSED	no thread of it is registered as a receiver
  *  -EAGAIN		all receivers are busy (only with RPAL_CALL_NOWAIT)
  *  -EBUSY		called by a signal handler that has interrupted a call
  *  -ELOOP		calls are nested too deeply
@@ -487,10 +493,13 @@ int rpal_call_flags(int service_id, uint32_t procedure, void *arg, size_t len, i
  * rpal_call_timeout - a call that ends at a deadline, or can be cancelled
  * @timeout_ms: milliseconds from now, -1: no limit, but it can be cancelled
  *
- * Whatever the procedure does then, be it a loop or sleep, the caller goes on; the
- * receiver, too, and what it answers in the end is dropped. It may read, and with
- * RPAL_CALL_GRANT_WRITE write, what @arg points to until then: that must not be on
- * a stack, nor be used for something else before it is known what has become of it.
+ * Whatever the procedure does then, be it a loop or sleep, the caller goes on. So does
+ * the receiver, and its answer is dropped. After -ETIMEDOUT or -ECANCELED the procedure
+ * may still be running and may still read (with RPAL_CALL_GRANT_WRITE, write) what @arg
+ * points to. Do not place that on the stack. Do not free or reuse it until the peer has
+ * confirmed that the procedure has returned, or until the link has ended:
+ * rpal_read_gone() has told so, or rpal_release_service() has returned. After any other
+ * result it may be used for something else at once.
  *
  * Needs a system call now and then, not for each call.
  *
@@ -595,7 +604,7 @@ int rpal_get_peer_rid(uint64_t sid_fd);
  *
  * The kernel does not tell when a descriptor is closed: use EPOLL_CTL_DEL or
  * rpal_close() before, or events that the peer has caused may still be reported
- * until the number is added again. Who holds a handle of before then gets
+ * until the number is added again. A peer that writes by an old handle then gets
  * RPAL_FDE_OUTDATED.
  *
  * Return: 0; -1 with errno as of epoll_ctl(), ENOSPC (too many), ENXIO (RPAL
@@ -683,7 +692,7 @@ int rpal_close(int fd);
 /* How a message got there. */
 typedef enum rpal_delivery {
 	RPAL_DELIVERED = 1, /* a waiting receiver was called */
-	RPAL_QUEUED = 2	    /* it is in the queue: no receiver was waiting */
+	RPAL_QUEUED = 2	    /* it is in the queue: no receiver was called */
 } rpal_delivery_t;
 
 /**
@@ -693,7 +702,11 @@ typedef enum rpal_delivery {
  * @ptrs:	words
  * @len:	how many, 1 .. RPAL_MAX_WORDS; all of them or none are sent
  *
- * The calling thread becomes a sender if it is none. Never sleeps.
+ * If the calling thread is not a sender, it is registered as one. The function does
+ * not block when the queue is full. However, if a receiver thread waits, that thread
+ * runs on the caller's CPU first, and this function returns only when the receiver
+ * waits again or enters the kernel. To avoid this delay use rpal_write_ptrs_ex() with
+ * RPAL_WRITE_QUEUE.
  *
  * Return: @len, or a negative rpal_error_code_t: -RPAL_INVALID_ARG,
  * -RPAL_INVAL_SERVICE (not linked, or the service has ended), -RPAL_FDE_OUTDATED
@@ -747,7 +760,8 @@ struct rpal_buffer {
  * rpal_send_buffer - let the peer read a buffer
  * @service_id:	as of rpal_write_ptrs()
  * @rpalfd:	as of rpal_write_ptrs()
- * @addr:	must stay as it is until it was released
+ * @addr:	must stay as it is until the peer is done with it: its answer says so,
+ *		or it comes back as released, as the protocol has it
  * @len:	bytes
  * @cookie:	comes back with it
  *
