@@ -169,7 +169,7 @@ static void check_tracer_users(struct report *r, const struct hooks *hooks)
 			   module[0] ? "the kernel module " : "another user of the function tracer",
 			   module, function);
 		if (module[0])
-			doctor_mend(r, "modprobe -r %s", module);
+			doctor_mend(r, "rmmod %s", module);
 		else
 			doctor_mend(r, "remove what holds it: "
 				       "/sys/kernel/tracing/enabled_functions says what it calls");
@@ -181,15 +181,14 @@ static void check_tracer_users(struct report *r, const struct hooks *hooks)
 
 /* --- the tracer and the hooks */
 
-static bool check_tracer(struct report *r)
+void doctor_tracer(struct report *r)
 {
 	if (read_number(TRACER, 1))
-		return true;
+		return;
 	doctor_say(r, "function-tracer", DOCTOR_BAD,
 		   "the kernel's function tracer is switched off, by which the module hooks "
 		   "functions");
 	doctor_mend(r, "sysctl kernel.ftrace_enabled=1");
-	return false;
 }
 
 static void say_broken(struct report *r, const struct hooks *hooks)
@@ -210,17 +209,13 @@ static void say_broken(struct report *r, const struct hooks *hooks)
 static void look_closer(struct report *r, const struct hooks *hooks)
 {
 	int before = r->nr;
-	bool broken = !strncmp(hooks->verdict, "broken: ", 8);
 
 	check_patches(r, hooks);
 	if (r->nr == before)
 		check_tracer_users(r, hooks);
 	if (r->nr != before)
 		return;
-	/* It is known to have failed once; who held the function has gone. */
-	if (broken && !(r->query.features & RPAL_FEATURE_BROKEN))
-		broken = false;
-	if (broken)
+	if (!strncmp(hooks->verdict, "broken: ", 8))
 		say_broken(r, hooks);
 	else
 		doctor_say(r, "hooks", DOCTOR_OK, "the module's hooks in the kernel are well: %s",
@@ -230,25 +225,25 @@ static void look_closer(struct report *r, const struct hooks *hooks)
 void doctor_hooks(struct report *r)
 {
 	struct hooks hooks;
-	bool tracer = check_tracer(r);
 
-	if (!r->answers || !tracer)
+	if (!r->answers || !read_number(TRACER, 1))
 		return;
 	if (read_health(&hooks)) {
 		look_closer(r, &hooks);
-		return;
-	}
-	if (r->query.features & RPAL_FEATURE_BROKEN) {
+	} else if (r->query.features & RPAL_FEATURE_BROKEN) {
 		say_broken(r, &hooks);
-		return;
-	}
-	if (geteuid()) {
+	} else if (geteuid()) {
 		doctor_say(r, "hooks", DOCTOR_NOTE,
 			   "the module knows of no hook that is missing; only root can see more");
-		return;
+	} else if (access("/sys/kernel/debug/rpal", F_OK)) {
+		doctor_say(r, "hooks", DOCTOR_NOTE,
+			   "the module knows of no hook that is missing; more is in debugfs, which "
+			   "is not mounted");
+		doctor_mend(r, "mount -t debugfs debugfs /sys/kernel/debug");
+	} else {
+		doctor_say(r, "hooks", DOCTOR_NOTE,
+			   "the module knows of no hook that is missing; more is in " HEALTH
+			   ", which cannot be read: %s",
+			   strerror(errno));
 	}
-	doctor_say(r, "hooks", DOCTOR_NOTE,
-		   "the module knows of no hook that is missing; more is in debugfs, which is not "
-		   "mounted or may not be read");
-	doctor_mend(r, "mount -t debugfs debugfs /sys/kernel/debug");
 }

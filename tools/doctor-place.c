@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * rpal doctor: when nothing speaks against it, place a program. That tries what cannot
- * be seen from outside: the hooks, the slots, a limit that is reached.
+ * rpal doctor: when nothing speaks against it, place a program. That shows what cannot
+ * be seen from outside: hooks that cannot be installed, a limit that is reached. What
+ * the module knows of its hooks is new then, too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,20 +57,27 @@ static int try_it(int device, unsigned int flags)
 	return err;
 }
 
+/* What is known already has its own line, with what mends it. */
 static void say_refused(struct report *r, int err)
 {
+	bool known = doctor_bad(r);
+
 	switch (err) {
 	case EBUSY:
 		doctor_say(r, "place", DOCTOR_BAD,
 			   "no program can be placed: a live patch or another module holds a "
 			   "function of the kernel that has to be hooked%s",
 			   geteuid() ? "; root can see which" : "; the kernel log names it");
-		doctor_mend(r, geteuid() ? "as root, run 'rpal doctor'" : "dmesg | grep rpal:");
+		if (geteuid())
+			doctor_mend(r, "as root, run 'rpal doctor'");
+		else if (!known)
+			doctor_mend(r, "dmesg | grep rpal:");
 		break;
 	case ENODEV:
 		doctor_say(r, "place", DOCTOR_BAD,
 			   "no program can be placed: a hook in the kernel does not fire");
-		doctor_mend(r, "modprobe -r rpal && modprobe rpal");
+		if (!known)
+			doctor_mend(r, "modprobe -r rpal && modprobe rpal");
 		break;
 	case EDQUOT:
 		doctor_say(r, "place", DOCTOR_BAD,
@@ -91,18 +99,23 @@ static void say_refused(struct report *r, int err)
 	}
 }
 
-void doctor_place(struct report *r)
+void doctor_try_to_place(struct report *r)
 {
 	unsigned int flags = 0;
-	int err;
 
 	if (!r->answers || doctor_bad(r))
 		return;
 	if (!(r->query.features & RPAL_FEATURE_PKEYS))
 		flags = RPAL_PLACE_NO_PKEYS;
-	err = try_it(r->fd, flags);
-	if (err)
-		say_refused(r, err);
-	else
+	r->place_error = try_it(r->fd, flags);
+	/* What cannot be asked again stays as it was. */
+	ask(r->fd, RPAL_IOC_QUERY, &r->query);
+}
+
+void doctor_placed(struct report *r)
+{
+	if (r->place_error > 0)
+		say_refused(r, r->place_error);
+	else if (!r->place_error)
 		doctor_say(r, "place", DOCTOR_OK, "a program was placed, and has run");
 }

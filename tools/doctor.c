@@ -93,11 +93,13 @@ static void examine(struct report *r)
 	doctor_kernel(r);
 	doctor_module(r);
 	doctor_signature(r);
+	doctor_library(r);
 	doctor_device(r);
+	doctor_tracer(r);
+	doctor_try_to_place(r);
 	doctor_hooks(r);
 	doctor_limits(r);
-	doctor_library(r);
-	doctor_place(r);
+	doctor_placed(r);
 }
 
 int cmd_doctor(int argc, char **argv)
@@ -105,7 +107,7 @@ int cmd_doctor(int argc, char **argv)
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
 						 { "help", no_argument, NULL, 'h' },
 						 {} };
-	static struct report report = { .fd = -1 };
+	static struct report report = { .fd = -1, .place_error = -1 };
 	bool json = false;
 	int c;
 

@@ -40,6 +40,7 @@ struct finding {
  * @fd:		the device, -1 if it cannot be opened
  * @query:	what the module says; valid if @answers
  * @answers:	the module has answered, and speaks our version
+ * @place_error: 0 if a program could be placed, an errno if not, -1 if that was not tried
  */
 struct report {
 	struct finding finding[MAX_FINDINGS];
@@ -49,6 +50,7 @@ struct report {
 	int fd;
 	struct rpal_query query;
 	bool answers;
+	int place_error;
 };
 
 /* Add a finding. */
@@ -65,10 +67,13 @@ void doctor_kernel(struct report *r);
 void doctor_module(struct report *r);
 void doctor_signature(struct report *r);
 void doctor_device(struct report *r);
+void doctor_tracer(struct report *r);
 void doctor_hooks(struct report *r);
 void doctor_limits(struct report *r);
 void doctor_library(struct report *r);
-void doctor_place(struct report *r);
+/* Tries it, before the hooks are looked at; what came of it is said behind that. */
+void doctor_try_to_place(struct report *r);
+void doctor_placed(struct report *r);
 
 void doctor_print(const struct report *r, FILE *to);
 /* False if it could not be written. */

@@ -16,7 +16,7 @@ int wrong_usage(const char *command, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	complain("%s: %s; 'rpal %s --help' shows the usage", command, text, command);
+	complain("%s: %s; 'rpal %s --help' shows the options", command, text, command);
 	return EXIT_USAGE;
 }
 
