@@ -125,7 +125,7 @@ static void check_headers(struct report *r, const struct utsname *u)
 	}
 	doctor_say(r, "kernel-headers", missing,
 		   "the headers of the running kernel are not installed%s",
-		   r->loaded ? "; the module is built without them no more" :
+		   r->loaded ? "; without them the module cannot be built again" :
 			       ", which the module is built with");
 	doctor_mend(r, "apt-get install linux-headers-%s", u->release);
 }

@@ -21,11 +21,11 @@
 
 #define NOBODY 65534
 
-static char dir[] = "/tmp/rpal-refusals.XXXXXX", path[64];
+static char dir[] = "/tmp/rpal-sentences.XXXXXX", path[64];
 
 static void set_up(void)
 {
-	strcpy(dir, "/tmp/rpal-refusals.XXXXXX");
+	strcpy(dir, "/tmp/rpal-sentences.XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/s", dir);
 }
@@ -115,11 +115,11 @@ START_TEST(taken_by_a_socket)
 	ck_assert_int_eq(rpal_listen(path), -EADDRINUSE);
 	says("a socket of another type");
 	close(fd);
-	snprintf(path, sizeof(path), "@rpal-refusals-%d", getpid());
+	snprintf(path, sizeof(path), "@rpal-sentences-%d", getpid());
 	fd = rpal_listen(path);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(rpal_listen(path), -EADDRINUSE);
-	says("another socket has the name @rpal-refusals");
+	says("another socket has the name @rpal-sentences");
 	close(fd);
 	ck_assert_int_eq(rpal_listen("/nonexistent/s"), -ENOENT);
 	says("its directory is not there");
@@ -226,8 +226,8 @@ END_TEST
 
 int main(void)
 {
-	TCase *tc = tcase_create("refusals");
-	Suite *s = suite_create("refusals");
+	TCase *tc = tcase_create("sentences");
+	Suite *s = suite_create("sentences");
 	SRunner *sr;
 	int failed;
 
