@@ -7,7 +7,7 @@
 
 /* A constant sentence needs no formatting: refusals can be frequent. */
 static TLS const char *sentence = "";
-static TLS char buffer[320];
+static TLS char buffer[400];
 
 int rpal_fail(int ret, const char *text)
 {
@@ -57,8 +57,8 @@ static const char *code_text(int code)
 	case RPAL_ERR_INVAL:
 		return "the kernel module does not know this value";
 	case RPAL_ERR_RPALFILE_OPS:
-		return "cannot use " RPAL_DEVICE "; is the rpal module loaded, "
-		       "and is this user in the group rpal?";
+		return "cannot use " RPAL_DEVICE "; rpal_last_error() says why, and "
+		       "'rpal doctor' what to do";
 	case RPAL_ERR_RPAL_DISABLED:
 		return "this process was not placed at its start; use 'rpal run', "
 		       "'rpal mark', or link with rpal-placed";
@@ -68,7 +68,7 @@ static const char *code_text(int code)
 	case RPAL_KERNEL_API_NOTSUPPORT:
 		return "the rpal module does not offer this";
 	case RPAL_HARDWARE_NOTSUPPORT:
-		return "this machine lacks protection keys or FSGSBASE";
+		return "this machine lacks protection keys or FSGSBASE; 'rpal doctor' says which";
 	case RPAL_ERR_SERVICE_KEY:
 		return "the service key cannot be had";
 	case RPAL_ERR_SENDERS_METADATA:
@@ -147,7 +147,7 @@ static const char *errno_text(int err)
 	case EOPNOTSUPP:
 		return "not supported here";
 	case EADDRINUSE:
-		return "another program listens there";
+		return "something else is there already";
 	case ENOTCONN:
 		return "the peer has not asked for this process yet";
 	case ETIMEDOUT:

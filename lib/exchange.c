@@ -12,7 +12,6 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,7 +85,8 @@ static int wait_for(int fd, short events, int64_t end)
 static int broken(int err)
 {
 	if (err == EPIPE || err == ECONNRESET || !err)
-		return rpal_fail(-ECONNABORTED, "the peer went away before both were linked");
+		return rpal_fail(-ECONNABORTED,
+				 "the peer has closed the socket before both were linked");
 	return rpal_failf(-err, "the socket fails: %s", strerror(err));
 }
 
@@ -152,6 +152,9 @@ static int swap_keys(int sock, int64_t end, uint64_t *key)
 	ret = send_all(sock, &mine, sizeof(mine), end);
 	if (!ret)
 		ret = recv_all(sock, &its, sizeof(its), end);
+	if (ret == -ETIMEDOUT)
+		return rpal_fail(ret, "the peer has not answered in time: it is busy with others, "
+				      "or does not use RPAL");
 	if (ret)
 		return ret;
 	if (memcmp(its.magic, mine.magic, sizeof(its.magic)) || its.version != VERSION)
@@ -179,8 +182,7 @@ static int swap_verdicts(int sock, int64_t end, int result)
 		return rpal_fail(-EPROTO, "the other end of the socket does not keep to the key "
 					  "exchange");
 	if (its.result < 0)
-		return rpal_failf(-EREMOTEIO, "the peer cannot link: %s",
-				  rpal_strerror(its.result));
+		return rpal_refusal_peer(sock, its.result);
 	return result == LINKED || its.result == LINKED ? LINKED : ASKED;
 }
 
@@ -192,7 +194,7 @@ static int ask_both(int sock, int64_t end, uint64_t key, bool *mine)
 	/* Linked by another socket before: fine. */
 	if (asked && asked != -EALREADY) {
 		swap_verdicts(sock, end, asked);
-		return asked; /* with its sentence, unless the socket failed, too */
+		return rpal_refusal_own(sock, asked);
 	}
 	*mine |= !asked;
 	return swap_verdicts(sock, end, rpal_link_state(key) > 0 ? LINKED : ASKED);
@@ -260,8 +262,12 @@ EXPORT int rpal_peer_is_service(int sock)
 		return rpal_failf(ret, "socket %d is not connected", sock);
 	case -EPROTONOSUPPORT:
 		return rpal_failf(ret, "descriptor %d is no Unix socket", sock);
-	default:
+	case -EBADF:
+		return rpal_failf(ret, "descriptor %d is not open", sock);
+	case -ENOTSOCK:
 		return rpal_failf(ret, "descriptor %d is no socket", sock);
+	default:
+		return rpal_failf(ret, "cannot ask about descriptor %d: %s", sock, strerror(-ret));
 	}
 	if (req.state & RPAL_PEER_OF_SERVICE)
 		return 1;
@@ -298,24 +304,6 @@ static int new_socket(void)
 	return fd >= 0 ? fd : rpal_failf(-errno, "cannot make a socket: %s", strerror(errno));
 }
 
-/* Does the socket at this path belong to nobody any more? */
-static bool stale(const struct sockaddr_un *addr, socklen_t len)
-{
-	struct stat st;
-	bool refused;
-	int fd;
-
-	/* Connecting to what is no socket is refused just the same. */
-	if (!addr->sun_path[0] || lstat(addr->sun_path, &st) || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = new_socket();
-	if (fd < 0)
-		return false;
-	refused = connect(fd, (const struct sockaddr *)addr, len) && errno == ECONNREFUSED;
-	close(fd);
-	return refused;
-}
-
 EXPORT int rpal_listen(const char *path)
 {
 	struct sockaddr_un addr;
@@ -329,17 +317,17 @@ EXPORT int rpal_listen(const char *path)
 	if (fd < 0)
 		return fd;
 	ret = bind(fd, (struct sockaddr *)&addr, len) ? errno : 0;
-	if (ret == EADDRINUSE && stale(&addr, len)) {
-		unlink(path);
+	if (ret == EADDRINUSE && rpal_sockpath_stale(&addr, len) && !unlink(path))
 		ret = bind(fd, (struct sockaddr *)&addr, len) ? errno : 0;
-	}
 	if (!ret && listen(fd, BACKLOG))
 		ret = errno;
 	if (!ret)
 		return fd;
 	close(fd);
 	if (ret == EADDRINUSE)
-		return rpal_failf(-ret, "another program listens at %s", path);
+		return rpal_sockpath_taken(path, &addr, len);
+	if (ret == ENOENT)
+		return rpal_failf(-ret, "cannot listen at %s: its directory is not there", path);
 	return rpal_failf(-ret, "cannot listen at %s: %s", path, strerror(ret));
 }
 
@@ -378,21 +366,6 @@ EXPORT int rpal_accept(int listen_fd, int timeout_ms, int *sock)
 	}
 }
 
-static int connect_failed(int err, const char *path)
-{
-	switch (err) {
-	case ENOENT:
-	case ECONNREFUSED:
-		return rpal_failf(-err, "nobody listens at %s", path);
-	case EACCES:
-	case EPERM:
-		return rpal_failf(-err, "no permission to connect to %s", path);
-	case EAGAIN:
-		return rpal_failf(-ETIMEDOUT, "the program at %s does not accept", path);
-	}
-	return rpal_failf(-err, "cannot connect to %s: %s", path, strerror(err));
-}
-
 /* *again: it may be otherwise soon, when a program starts in another's place */
 static int try_connect(const char *path, const struct sockaddr_un *addr, socklen_t len, int64_t end,
 		       int *sock, bool *again)
@@ -406,7 +379,7 @@ static int try_connect(const char *path, const struct sockaddr_un *addr, socklen
 		ret = errno;
 		close(fd);
 		*again = ret == ENOENT || ret == ECONNREFUSED || ret == EAGAIN || ret == EINTR;
-		return connect_failed(ret, path);
+		return rpal_sockpath_unreachable(path, ret);
 	}
 	fcntl(fd, F_SETFL, 0);
 	ret = finish(fd, end, sock);

@@ -7,9 +7,11 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "access.h"
 #include "events.h"
 #include "internal.h"
 
@@ -58,31 +60,30 @@ static int fail(rpal_error_code_t *error, rpal_error_code_t code)
 
 /* --- what has to be there. 0, or an error code with its sentence */
 
+static int no_device(int err)
+{
+	char sentence[400];
+	struct access why;
+
+	rpal_access_explain(err, &why);
+	rpal_access_sentence(&why, sentence, sizeof(sentence));
+	return rpal_failf(RPAL_ERR_RPALFILE_OPS, "%s", sentence);
+}
+
 static int open_device(int *fd)
 {
 	*fd = open(RPAL_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (*fd >= 0)
-		return 0;
-	switch (errno) {
-	case ENOENT:
-	case ENXIO:
-	case ENODEV:
-		return rpal_fail(RPAL_ERR_RPALFILE_OPS, "there is no " RPAL_DEVICE
-							": load the module with 'modprobe rpal'");
-	case EACCES:
-	case EPERM:
-		return rpal_fail(RPAL_ERR_RPALFILE_OPS, "no permission to open " RPAL_DEVICE
-							": add this user to the group rpal");
-	}
-	return rpal_failf(RPAL_ERR_RPALFILE_OPS, "cannot open " RPAL_DEVICE ": %s",
-			  strerror(errno));
+	return *fd >= 0 ? 0 : no_device(errno);
 }
 
 static int check_module(int fd, uint64_t *features)
 {
 	struct rpal_query query = { .size = sizeof(query) };
 	int ret = do_ioctl(fd, RPAL_IOC_QUERY, &query);
+	struct stat st;
 
+	if (ret == -ENOTTY && !fstat(fd, &st) && !S_ISCHR(st.st_mode))
+		return no_device(ENOTTY);
 	if (ret)
 		return rpal_failf(RPAL_ERR_GET_CAP_VERSION,
 				  RPAL_DEVICE " does not answer (%s): "

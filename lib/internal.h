@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <linux/rpal.h>
@@ -326,6 +327,26 @@ int rpal_link_check(int id, uint64_t key);
 int rpal_link_state(uint64_t key);
 /* Forget all. */
 void rpal_link_reset(void);
+/* Remember a sentence about why a service cannot be asked for; returns @err. */
+int rpal_link_refused(int err);
+
+/* --- refusal.c: what one side of a socket knows about why the two cannot link */
+
+/* The kernel has refused this process's request; returns @err. */
+int rpal_refusal_own(int sock, int err);
+/* The peer says that the kernel has refused its request; returns -EREMOTEIO. */
+int rpal_refusal_peer(int sock, int err);
+
+/* --- sockpath.c: what is at the path of a socket */
+
+struct sockaddr_un;
+
+/* Does the socket there belong to nobody any more? */
+bool rpal_sockpath_stale(const struct sockaddr_un *addr, socklen_t len);
+/* bind() says that there is something, which stays; returns -EADDRINUSE. */
+int rpal_sockpath_taken(const char *path, const struct sockaddr_un *addr, socklen_t len);
+/* Nobody can be reached there; returns a negative errno. */
+int rpal_sockpath_unreachable(const char *path, int err);
 
 /* --- pkru.c */
 

@@ -162,9 +162,11 @@ int rpal_link_state(uint64_t key)
 
 /* --- the public side */
 
-static int refused(int err)
+int rpal_link_refused(int err)
 {
 	switch (err) {
+	case -ENXIO:
+		return rpal_no_service(err);
 	case -ENOENT:
 		return rpal_fail(err, "no service has this key; its process has ended, or the key "
 				      "was not passed on rightly");
@@ -175,8 +177,9 @@ static int refused(int err)
 	case -EACCES:
 	case -EPERM:
 		return rpal_fail(err, "this process may not read the other's memory: both must "
-				      "belong to the same user, and neither may have made itself "
-				      "undumpable");
+				      "belong to the same user and group, neither may have made "
+				      "itself undumpable or have more capabilities, and a security "
+				      "module such as AppArmor must let them");
 	case -ENOTUNIQ:
 		return rpal_fail(err, "both services have the same protection key: start them with "
 				      "'rpal run --group NAME' and one name");
@@ -200,7 +203,7 @@ EXPORT int rpal_request_service(uint64_t key)
 	if (!rpal_up())
 		return rpal_no_service(-ENXIO);
 	if (!key)
-		return refused(-ENOENT);
+		return rpal_link_refused(-ENOENT);
 	lock(&old);
 	/* Who has ended goes out before its id can be linked again. */
 	for (id = 1; id <= MAX_ID; id++)
@@ -212,7 +215,7 @@ EXPORT int rpal_request_service(uint64_t key)
 		update(req.id, key);
 	}
 	unlock(&old);
-	return ret ? refused(ret) : 0;
+	return ret ? rpal_link_refused(ret) : 0;
 }
 
 EXPORT status_t rpal_release_service(uint64_t key)

@@ -4,11 +4,12 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "../lib/access.h"
 #include "rpal.h"
 
 #ifndef RPAL_LIB_VERSION
@@ -25,6 +26,7 @@ static const struct command {
 	{ "check", cmd_check, "say whether a program can be placed" },
 	{ "status", cmd_status, "show what module and machine offer" },
 	{ "ps", cmd_ps, "show the services" },
+	{ "doctor", cmd_doctor, "say whether calls will work, and if not, what mends it" },
 };
 
 /* In one piece: others may be writing to the same terminal. */
@@ -42,22 +44,22 @@ void complain(const char *fmt, ...)
 int open_device(void)
 {
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+	char sentence[400];
+	struct access why;
+	int err = errno;
+	struct stat st;
 
+	/* Whoever writes to a node that is not there makes a file in its place. */
+	if (fd >= 0 && !fstat(fd, &st) && !S_ISCHR(st.st_mode)) {
+		close(fd);
+		fd = -1;
+		err = ENOTTY;
+	}
 	if (fd >= 0)
 		return fd;
-	switch (errno) {
-	case ENOENT:
-	case ENXIO:
-	case ENODEV:
-		complain("there is no " DEVICE "; load the module with 'modprobe rpal'");
-		break;
-	case EACCES:
-	case EPERM:
-		complain("no permission to open " DEVICE "; add this user to the group rpal");
-		break;
-	default:
-		complain("cannot open " DEVICE ": %s", strerror(errno));
-	}
+	rpal_access_explain(err, &why);
+	rpal_access_sentence(&why, sentence, sizeof(sentence));
+	complain("%s", sentence);
 	return -1;
 }
 
@@ -66,14 +68,14 @@ int ask(int fd, unsigned long cmd, void *arg)
 	return ioctl(fd, cmd, arg) < 0 ? -errno : 0;
 }
 
-static void usage(FILE *to)
+static void usage(void)
 {
 	size_t i;
 
-	fputs("usage: rpal COMMAND [ARGUMENT]...\n\n", to);
+	puts("usage: rpal COMMAND [ARGUMENT]...\n");
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		fprintf(to, "  %-8s%s\n", commands[i].name, commands[i].what);
-	fputs("\n'rpal COMMAND --help' says more.\n", to);
+		printf("  %-8s%s\n", commands[i].name, commands[i].what);
+	puts("\n'rpal COMMAND --help' says more.");
 }
 
 int main(int argc, char **argv)
@@ -81,11 +83,11 @@ int main(int argc, char **argv)
 	size_t i;
 
 	if (argc < 2) {
-		usage(stderr);
+		complain("a command is missing; 'rpal --help' shows those there are");
 		return EXIT_USAGE;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		usage(stdout);
+		usage();
 		return 0;
 	}
 	if (!strcmp(argv[1], "--version")) {
@@ -95,6 +97,7 @@ int main(int argc, char **argv)
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (!strcmp(argv[1], commands[i].name))
 			return commands[i].run(argc - 1, argv + 1);
-	complain("there is no command '%s'; 'rpal --help' shows those there are", argv[1]);
+	complain("%s '%s'; 'rpal --help' shows those there are",
+		 argv[1][0] == '-' ? "unknown option" : "there is no command", argv[1]);
 	return EXIT_USAGE;
 }

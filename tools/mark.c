@@ -21,7 +21,7 @@
 #include "elfcheck.h"
 #include "rpal.h"
 
-static void help(FILE *to)
+static void help(void)
 {
 	fputs("usage: rpal mark [--remove] FILE...\n"
 	      "       rpal check FILE...\n"
@@ -35,7 +35,7 @@ static void help(FILE *to)
 	      "\n"
 	      "  -r, --remove\n"
 	      "  -h, --help\n",
-	      to);
+	      stdout);
 }
 
 static int copy(int from, int to)
@@ -160,22 +160,20 @@ int cmd_mark(int argc, char **argv)
 	bool mark = true;
 	int c, ret = 0;
 
-	while ((c = getopt_long(argc, argv, "rh", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, ":rh", options, NULL)) >= 0) {
 		switch (c) {
 		case 'r':
 			mark = false;
 			break;
 		case 'h':
-			help(stdout);
+			help();
 			return 0;
 		default:
-			return EXIT_USAGE;
+			return wrong_option("mark", options, argv, c);
 		}
 	}
-	if (optind == argc) {
-		help(stderr);
-		return EXIT_USAGE;
-	}
+	if (optind == argc)
+		return wrong_usage("mark", "the name of a program is missing");
 	for (; optind < argc; optind++)
 		if (mark_one(argv[optind], mark))
 			ret = 1;
@@ -214,16 +212,14 @@ int cmd_check(int argc, char **argv)
 	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, {} };
 	int c, one, ret = 0;
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) >= 0) {
 		if (c != 'h')
-			return EXIT_USAGE;
-		help(stdout);
+			return wrong_option("check", options, argv, c);
+		help();
 		return 0;
 	}
-	if (optind == argc) {
-		help(stderr);
-		return EXIT_USAGE;
-	}
+	if (optind == argc)
+		return wrong_usage("check", "the name of a program is missing");
 	for (; optind < argc; optind++) {
 		one = check_one(argv[optind]);
 		if (one > ret)

@@ -13,7 +13,7 @@
 #include "elfcheck.h"
 #include "rpal.h"
 
-static void help(FILE *to)
+static void help(void)
 {
 	fputs("usage: rpal run [--group NAME] [--no-pkeys] [--] PROGRAM [ARGUMENT]...\n"
 	      "\n"
@@ -26,8 +26,9 @@ static void help(FILE *to)
 	      "  -h, --help\n"
 	      "\n"
 	      "The exit status is the program's; 125 if rpal itself failed, 126 if the\n"
-	      "program cannot be executed or placed, 127 if it was not found.\n",
-	      to);
+	      "program cannot be executed or placed, 127 if it was not found;\n"
+	      "2 if rpal does not understand its command line.\n",
+	      stdout);
 }
 
 /* As execvp() does, but we have to know the file to explain a failure. */
@@ -121,12 +122,12 @@ static void explain(const char *path, int err)
 		break;
 	case EBUSY:
 		complain("%s cannot be placed: a live patch or another module holds a function "
-			 "of the kernel, or the function tracer is off; 'rpal status' says which",
+			 "of the kernel, or the function tracer is off; 'rpal doctor' says which",
 			 path);
 		break;
 	case ENODEV:
 		complain("%s cannot be placed: a hook of the module in the kernel is missing; "
-			 "'rpal status' says which",
+			 "'rpal doctor' says which",
 			 path);
 		break;
 	case ENOEXEC:
@@ -158,16 +159,6 @@ static int place(int fd, const char *group, bool no_pkeys)
 	else if (ret)
 		complain("the module refuses to place a program: %s", strerror(-ret));
 	return ret;
-}
-
-static bool group_ok(const char *group)
-{
-	size_t len = strlen(group);
-
-	if (len > 0 && len < RPAL_GROUP_LEN)
-		return true;
-	complain("a group's name has 1 to %d bytes", RPAL_GROUP_LEN - 1);
-	return false;
 }
 
 static int start(char **argv, const char *group, bool no_pkeys)
@@ -206,7 +197,7 @@ int cmd_run(int argc, char **argv)
 	bool no_pkeys = false;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "+g:nh", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "+:g:nh", options, NULL)) >= 0) {
 		switch (c) {
 		case 'g':
 			group = optarg;
@@ -215,17 +206,16 @@ int cmd_run(int argc, char **argv)
 			no_pkeys = true;
 			break;
 		case 'h':
-			help(stdout);
+			help();
 			return 0;
 		default:
-			return EXIT_OWN;
+			return wrong_option("run", options, argv, c);
 		}
 	}
-	if (group && !group_ok(group))
-		return EXIT_OWN;
-	if (optind == argc) {
-		help(stderr);
-		return EXIT_OWN;
-	}
+	if (group && (!*group || strlen(group) >= RPAL_GROUP_LEN))
+		return wrong_usage("run", "a group's name has 1 to %d bytes, unlike '%s'",
+				   RPAL_GROUP_LEN - 1, group);
+	if (optind == argc)
+		return wrong_usage("run", "the program to run is missing");
 	return start(argv + optind, group, no_pkeys);
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/* rpal status and rpal ps. */
-#include <errno.h>
+/* rpal status: what the module and the machine offer. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,8 +8,7 @@
 
 #include "rpal.h"
 
-#define SERVICES "/sys/kernel/debug/rpal/services"
-#define HEALTH	 "/sys/kernel/debug/rpal/health"
+#define HEALTH "/sys/kernel/debug/rpal/health"
 
 #ifndef HWCAP2_FSGSBASE
 #define HWCAP2_FSGSBASE (1 << 1)
@@ -86,28 +84,17 @@ static void show(const struct rpal_query *q)
 	printf("nested calls:         up to %u\n", q->max_depth);
 }
 
-static int no_arguments(int argc, char **argv, const char *help)
-{
-	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		fputs(help, stdout);
-		return 0;
-	}
-	if (argc > 1) {
-		fputs(help, stderr);
-		return EXIT_USAGE;
-	}
-	return -1;
-}
-
 int cmd_status(int argc, char **argv)
 {
 	struct rpal_query query = { .size = sizeof(query) };
 	int fd, ret;
 
-	ret = no_arguments(argc, argv,
-			   "usage: rpal status\n\n"
-			   "Show what the module and this machine offer. Exit status: 0, or 1 if\n"
-			   "the module is not there or cannot be used.\n");
+	ret = no_operands("status",
+			  "usage: rpal status\n\n"
+			  "Show what the module and this machine offer. Exit status: 0, or 1 if\n"
+			  "the module is not there or cannot be used. 'rpal doctor' says what is\n"
+			  "wrong, and what mends it.\n",
+			  argc, argv);
 	if (ret >= 0)
 		return ret;
 	fd = open_device();
@@ -127,35 +114,4 @@ int cmd_status(int argc, char **argv)
 		return 1;
 	}
 	return query.features & RPAL_FEATURE_BROKEN ? 1 : 0;
-}
-
-int cmd_ps(int argc, char **argv)
-{
-	char buf[4096];
-	size_t n;
-	FILE *f;
-	int ret;
-
-	ret = no_arguments(argc, argv,
-			   "usage: rpal ps\n\n"
-			   "Show the services and placed processes of all users, from\n" SERVICES
-			   ". For root only.\n");
-	if (ret >= 0)
-		return ret;
-	f = fopen(SERVICES, "r");
-	if (!f) {
-		if (errno == ENOENT)
-			complain("there is no " SERVICES ": load the module, and mount debugfs "
-				 "there");
-		else if (errno == EACCES)
-			complain("only root can read " SERVICES);
-		else
-			complain("cannot read " SERVICES ": %s", strerror(errno));
-		return 1;
-	}
-	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
-		fwrite(buf, 1, n, stdout);
-	ret = ferror(f);
-	fclose(f);
-	return ret ? 1 : 0;
 }
