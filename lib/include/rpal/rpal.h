@@ -132,7 +132,8 @@ const char *rpal_strerror(int code);
  * closed by rpal_exit(); -1 on failure. Errors: RPAL_INVALID_ARG,
  * RPAL_ERR_RPALFILE_OPS, RPAL_ERR_GET_CAP_VERSION, RPAL_ERR_RPAL_DISABLED,
  * RPAL_HARDWARE_NOTSUPPORT, RPAL_ERR_ENABLE_SERVICE (also: is a service
- * already), RPAL_ERR_SENDER_PAGES, RPAL_ERR_NOMEM.
+ * already), RPAL_ERR_REACH_LIMIT (the user has as many services as one may have),
+ * RPAL_ERR_SENDER_PAGES, RPAL_ERR_NOMEM.
  */
 int rpal_init(int nr_rpalthread, int flags, rpal_error_code_t *error);
 
@@ -172,8 +173,10 @@ int rpal_is_enabled_fast(void);
  * kernel would update them in the wrong process.
  *
  * Return: 0, or a negative errno: -ENXIO (no rpal_init(), or the thread is ending
- * and was registered before), -ENOSPC (all receivers of rpal_init() are taken), -EOPNOTSUPP (user shadow stack, AMX or
- * syscall user dispatch in use), -EBUSY, -ENOMEM.
+ * and was registered before), -ENOSPC (all receivers of rpal_init() are taken),
+ * -EDQUOT (the user has as many registered threads as one may have), -EOPNOTSUPP (user
+ * shadow stack, AMX or syscall user dispatch in use), -EBUSY (rseq of another library
+ * than the C library), -ENOMEM.
  */
 int rpal_thread_init(void);
 
@@ -233,7 +236,8 @@ status_t rpal_get_service_key(uint64_t *key);
  * Return: 0, or a negative errno: -ENXIO (no rpal_init()), -ENOENT (no such
  * service), -EINVAL (own key), -EALREADY (was asked before), -EACCES (this
  * process may not read the other's memory), -ENOTUNIQ (both have the same
- * protection key), -EMLINK (too many links).
+ * protection key), -EDQUOT (the services of this user have asked for as many links
+ * as one user may have).
  */
 int rpal_request_service(uint64_t key);
 
@@ -476,7 +480,7 @@ void rpal_serve_stop(void);
  *  -EFAULT		the peer could not reach @arg
  *  -EINVAL		unknown flags
  *  -EPROTO		the peer has answered nonsense
- *  -ENXIO, -ENOSPC, -EOPNOTSUPP, -ENOMEM: this thread cannot be a sender
+ *  -ENXIO, -ENOSPC, -EDQUOT, -EOPNOTSUPP, -ENOMEM: this thread cannot be a sender
  */
 int rpal_call(int service_id, uint32_t procedure, void *arg, size_t len, int64_t *result);
 
