@@ -239,7 +239,7 @@ void doctor_hooks(struct report *r)
 		doctor_say(r, "hooks", DOCTOR_NOTE,
 			   "the module knows of no hook that is missing; more is in debugfs, which "
 			   "is not mounted");
-		doctor_mend(r, "mount -t debugfs debugfs /sys/kernel/debug");
+		doctor_mend(r, "mount -t debugfs none /sys/kernel/debug");
 	} else {
 		doctor_say(r, "hooks", DOCTOR_NOTE,
 			   "the module knows of no hook that is missing; more is in " HEALTH

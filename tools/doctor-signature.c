@@ -64,7 +64,7 @@ static void find_key(char *key, size_t size)
 		fclose(f);
 }
 
-enum enrolled { NOT_ENROLLED, ENROLLED, NOBODY_KNOWS };
+enum enrolled { KEY_MISSING, KEY_ENROLLED, KEY_UNKNOWN };
 
 /* mokutil knows, if it is there. */
 static enum enrolled is_enrolled(const char *key)
@@ -75,7 +75,7 @@ static enum enrolled is_enrolled(const char *key)
 	pid_t pid;
 
 	if (pipe(p))
-		return NOBODY_KNOWS;
+		return KEY_UNKNOWN;
 	pid = fork();
 	if (!pid) {
 		dup2(p[1], STDOUT_FILENO);
@@ -91,8 +91,8 @@ static enum enrolled is_enrolled(const char *key)
 	if (pid > 0)
 		waitpid(pid, &status, 0);
 	if (strstr(answer, "already enrolled"))
-		return ENROLLED;
-	return strstr(answer, "is not enrolled") ? NOT_ENROLLED : NOBODY_KNOWS;
+		return KEY_ENROLLED;
+	return strstr(answer, "is not enrolled") ? KEY_MISSING : KEY_UNKNOWN;
 }
 
 static void say_unsigned(struct report *r, const char *who, enum verdict verdict)
@@ -121,10 +121,10 @@ static void say_signed(struct report *r, const char *who, const struct module_fi
 
 	find_key(key, sizeof(key));
 	enrolled = is_enrolled(key);
-	if (enrolled == ENROLLED || (enrolled == NOBODY_KNOWS && r->loaded)) {
+	if (enrolled == KEY_ENROLLED || (enrolled == KEY_UNKNOWN && r->loaded)) {
 		doctor_say(r, "module-signature", DOCTOR_OK,
 			   "%s, and the module is signed by '%s'%s", who, file->signer,
-			   enrolled == ENROLLED ? ", whose key is enrolled" : "");
+			   enrolled == KEY_ENROLLED ? ", whose key is enrolled" : "");
 		return;
 	}
 	if (access(key, F_OK)) {
@@ -146,9 +146,9 @@ static void say_signed(struct report *r, const char *who, const struct module_fi
 	doctor_say(r, "module-signature", verdict,
 		   "%s, and the module is signed by '%s', whose key is not enrolled%s; its "
 		   "password is asked for again at the next boot, in a blue menu",
-		   who, file->signer, enrolled == NOT_ENROLLED ? "" : ", as far as can be seen");
+		   who, file->signer, enrolled == KEY_MISSING ? "" : ", as far as can be seen");
 	doctor_mend(r, "%smokutil --import %s && reboot",
-		    enrolled == NOT_ENROLLED ? "" : "apt-get install mokutil && ", key);
+		    enrolled == KEY_MISSING ? "" : "apt-get install mokutil && ", key);
 }
 
 void doctor_signature(struct report *r)

@@ -11,8 +11,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define PATH	"@call-exchange"
-#define LEAVING "@call-leaving"
+#define PATH	 "@call-exchange"
+#define LEAVING	 "@call-leaving"
+#define STRANGER "@call-stranger"
+
+#define OTHER_USER 1000
 
 /* Who changes before a message of the other's comes on; hellos do not count. */
 enum { NOBODY, SERVER_ONCE, CLIENT_ONCE, BOTH };
@@ -202,6 +205,7 @@ static void no_services(void)
 
 	CHECK_IS(rpal_peer_is_service(-1), -EBADF);
 	CHECK_IS(rpal_peer_is_service(1000), -EBADF);
+	CHECK(strstr(rpal_last_error(), "not open"), "%s", rpal_last_error());
 	MUST(!pipe(sv));
 	CHECK_IS(rpal_peer_is_service(sv[0]), -ENOTSOCK);
 	CHECK(strstr(rpal_last_error(), "no socket"), "%s", rpal_last_error());
@@ -287,6 +291,45 @@ static void goes_away(void)
 	test_end();
 }
 
+/* Of another user: it may not be linked, and says why. */
+static int stranger_role(void)
+{
+	int fd, id;
+
+	call_init(1);
+	fd = rpal_listen(STRANGER);
+	MUST(fd >= 0);
+	test_send_u64(TEST_FD_DRIVER, 0);
+	id = rpal_accept(fd, test_patience() * 1000, NULL);
+	CHECK_IS(id, -EACCES);
+	CHECK(strstr(rpal_last_error(), "this process may not read the other's memory") &&
+		      strstr(rpal_last_error(), "belongs to user 0, this process to user 1000"),
+	      "%s", rpal_last_error());
+	test_send_u64(TEST_FD_DRIVER, test_failures());
+	pause();
+	return 0;
+}
+
+static void other_user(void)
+{
+	struct test_spawn s = { .role = "stranger", .group = "call", .uid = OTHER_USER };
+	struct test_child stranger;
+	int id;
+
+	test_begin("with another user's service neither says more or less than that");
+	MUST(!test_spawn(&stranger, &s));
+	test_recv_u64(stranger.sock);
+	id = rpal_connect(STRANGER, test_patience() * 1000, NULL);
+	/* Root may ask; the other may not. */
+	CHECK_IS(id, -EREMOTEIO);
+	CHECK(strstr(rpal_last_error(), "the peer may not read this process's memory") &&
+		      strstr(rpal_last_error(), "belongs to user 1000, this process to user 0"),
+	      "%s", rpal_last_error());
+	CHECK_IS(test_recv_u64(stranger.sock), 0);
+	test_reap(&stranger);
+	test_end();
+}
+
 static int client_role(void)
 {
 	static const char *const names[] = { "nobody changes identity while linking",
@@ -319,14 +362,14 @@ static int client_role(void)
 	}
 	other_end();
 	goes_away();
+	other_user();
 	return 0;
 }
 
-static const struct test_role roles[] = { { "server", server_role },
-					  { "client", client_role },
-					  { "late", late_role },
-					  { "leaving", leaving_role },
-					  {} };
+static const struct test_role roles[] = {
+	{ "server", server_role },   { "client", client_role },	    { "late", late_role },
+	{ "leaving", leaving_role }, { "stranger", stranger_role }, {}
+};
 
 int main(int argc, char **argv)
 {
