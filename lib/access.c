@@ -85,7 +85,7 @@ static bool registered(unsigned int *major_nr, unsigned int *minor_nr)
 	return found;
 }
 
-/* Is /dev the kernel's own? In containers and in many units it is not. */
+/* Is this process's /dev another one than the kernel's, as in containers and many units? */
 static bool own_dev(void)
 {
 	char *line = NULL, *type, point[256];
