@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 #
 # For scripts that check one thing after the other. The script sets log, the file that
 # all output goes to; what the last step has printed is in $log.last.
