@@ -343,6 +343,7 @@ install-files: lib $(TOOLS)
 .PHONY: uninstall
 uninstall:
 ifeq ($(DESTDIR),)
+	@tools/install/requirements uninstall
 	@tools/install/finish uninstall
 	+@$(MAKE) --no-print-directory uninstall-files
 	@ldconfig
