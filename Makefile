@@ -346,8 +346,7 @@ ifeq ($(DESTDIR),)
 	@tools/install/requirements uninstall
 	@tools/install/finish uninstall
 	+@$(MAKE) --no-print-directory uninstall-files
-	@ldconfig
-	@tools/install/device remove
+	@tools/install/finish uninstalled
 else
 	+@$(MAKE) --no-print-directory uninstall-files
 endif
