@@ -18,8 +18,13 @@ BINDIR		?= $(PREFIX)/bin
 LIBDIR		?= $(PREFIX)/lib
 INCLUDEDIR	?= $(PREFIX)/include
 MANDIR		?= $(PREFIX)/share/man
-UDEVDIR		?= $(if $(filter /usr,$(PREFIX)),/lib/udev,/etc/udev)/rules.d
-SYSUSERSDIR	?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/sysusers.d
+# Of a package or of the administrator: the system looks in both places.
+SYSTEMDIR	:= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)
+UDEVDIR		?= $(SYSTEMDIR)/udev/rules.d
+SYSUSERSDIR	?= $(SYSTEMDIR)/sysusers.d
+MODULESLOADDIR	?= $(SYSTEMDIR)/modules-load.d
+BASHCOMPDIR	?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR	?= $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 DKMSDIR		?= /usr/src/rpal-$(VERSION)
 
 B		:= build
@@ -39,8 +44,11 @@ LINK_STATIC	= $(CC) $(CFLAGS) -pthread -static-pie $(LDFLAGS)
 # Objects are worth keeping although only pattern rules name them.
 .SECONDARY:
 
+# What is missing is said in one line before anything is compiled.
 .PHONY: all
-all: programs
+all:
+	@CC='$(CC)' tools/install/requirements build
+	+@$(MAKE) --no-print-directory programs
 
 .PHONY: help
 help:
@@ -61,10 +69,14 @@ help:
 	@echo '                  processes pay, how cost grows; KERNEL='
 	@echo 'style             checkpatch, sparse, shellcheck, manual pages, clang-format'
 	@echo 'format            let clang-format put all but the module in order'
-	@echo 'install           library, header, tools; DESTDIR, PREFIX=$(PREFIX)'
-	@echo 'modules_install   the module, for KVER'
-	@echo 'dkms-install      the module, for every kernel, through dkms'
-	@echo 'uninstall, clean, help'
+	@echo 'install           all of it, and the module for every kernel through dkms (root);'
+	@echo '                  with DESTDIR the files only; PREFIX=$(PREFIX)'
+	@echo 'uninstall         undoes that'
+	@echo 'modules_install   the module alone, for KVER'
+	@echo 'dkms-install      the module alone, through dkms for every kernel with headers'
+	@echo 'dkms-uninstall    undoes that'
+	@echo 'deb               Debian packages, in $(B)/deb/'
+	@echo 'clean, help'
 
 # --- library
 
@@ -296,12 +308,28 @@ format:
 
 # --- installing
 
+COMPLETION	:= $(wildcard tools/completion/rpal.bash tools/completion/_rpal)
+MAN		:= $(wildcard docs/man/*.[1-9])
+RULE		:= $(UDEVDIR)/99-rpal.rules
+
+# Who packages RPAL wants files; who installs it wants it to work.
 .PHONY: install
-install: lib $(TOOLS)
+install:
+ifeq ($(DESTDIR),)
+	@CC='$(CC)' tools/install/requirements install
+	+@$(MAKE) --no-print-directory install-files
+	+@$(MAKE) --no-print-directory dkms-staged
+	@tools/install/finish install $(RULE) $(LIBDIR) $(CURDIR)/$(B)/dkms $(VERSION)
+else
+	+@$(MAKE) --no-print-directory install-files
+endif
+
+.PHONY: install-files
+install-files: lib $(TOOLS)
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(BINDIR) \
 		$(DESTDIR)$(INCLUDEDIR)/rpal $(DESTDIR)$(INCLUDEDIR)/linux \
-		$(DESTDIR)$(UDEVDIR) $(DESTDIR)$(SYSUSERSDIR)
-	install -m 0755 $(LIB_SO) $(DESTDIR)$(LIBDIR)/
+		$(DESTDIR)$(UDEVDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(MODULESLOADDIR)
+	install -m 0644 $(LIB_SO) $(DESTDIR)$(LIBDIR)/
 	ln -sf $(notdir $(LIB_SO)) $(DESTDIR)$(LIBDIR)/librpal.so.$(SOVERSION)
 	ln -sf librpal.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/librpal.so
 	install -m 0644 $(LIB)/librpal.a $(PLACED_OBJ) $(DESTDIR)$(LIBDIR)/
@@ -309,37 +337,84 @@ install: lib $(TOOLS)
 	install -m 0644 lib/include/rpal/*.h $(DESTDIR)$(INCLUDEDIR)/rpal/
 	install -m 0644 include/uapi/linux/rpal.h $(DESTDIR)$(INCLUDEDIR)/linux/
 	install -m 0755 $(TOOLS) $(DESTDIR)$(BINDIR)/
-	install -m 0644 udev/99-rpal.rules $(DESTDIR)$(UDEVDIR)/
+	install -m 0644 udev/99-rpal.rules $(DESTDIR)$(RULE)
 	install -m 0644 udev/rpal.sysusers $(DESTDIR)$(SYSUSERSDIR)/rpal.conf
-	@for p in $(wildcard docs/man/*.[1-9]); do \
+	install -m 0644 udev/rpal.modules-load $(DESTDIR)$(MODULESLOADDIR)/rpal.conf
+	$(if $(filter %.bash,$(COMPLETION)),install -D -m 0644 $(filter %.bash,$(COMPLETION)) \
+		$(DESTDIR)$(BASHCOMPDIR)/rpal)
+	$(if $(filter %/_rpal,$(COMPLETION)),install -D -m 0644 $(filter %/_rpal,$(COMPLETION)) \
+		$(DESTDIR)$(ZSHCOMPDIR)/_rpal)
+	@for p in $(MAN); do \
 		install -D -m 0644 $$p $(DESTDIR)$(MANDIR)/man$${p##*.}/$${p##*/} || exit; done
 
 .PHONY: uninstall
 uninstall:
+ifeq ($(DESTDIR),)
+	@tools/install/requirements uninstall
+	@tools/install/finish uninstall
+	+@$(MAKE) --no-print-directory uninstall-files
+	@tools/install/finish uninstalled
+else
+	+@$(MAKE) --no-print-directory uninstall-files
+endif
+
+# A library of an older version may be there, too.
+.PHONY: uninstall-files
+uninstall-files:
 	rm -f $(DESTDIR)$(LIBDIR)/librpal.so $(DESTDIR)$(LIBDIR)/librpal.so.$(SOVERSION) \
-		$(DESTDIR)$(LIBDIR)/$(notdir $(LIB_SO)) $(DESTDIR)$(LIBDIR)/librpal.a \
+		$(DESTDIR)$(LIBDIR)/librpal.so.$(SOVERSION).* $(DESTDIR)$(LIBDIR)/librpal.a \
 		$(DESTDIR)$(LIBDIR)/rpal-placed.o \
 		$(addprefix $(DESTDIR)$(LIBDIR)/pkgconfig/,$(notdir $(PC))) \
 		$(DESTDIR)$(INCLUDEDIR)/linux/rpal.h $(DESTDIR)$(BINDIR)/rpal \
-		$(DESTDIR)$(UDEVDIR)/99-rpal.rules $(DESTDIR)$(SYSUSERSDIR)/rpal.conf
+		$(DESTDIR)$(RULE) $(DESTDIR)$(SYSUSERSDIR)/rpal.conf \
+		$(DESTDIR)$(MODULESLOADDIR)/rpal.conf $(DESTDIR)$(BASHCOMPDIR)/rpal \
+		$(DESTDIR)$(ZSHCOMPDIR)/_rpal
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/rpal
-	@for p in $(wildcard docs/man/*.[1-9]); do \
+	@for p in $(MAN); do \
 		rm -f $(DESTDIR)$(MANDIR)/man$${p##*.}/$${p##*/}; done
 
-# What dkms builds is the module and the header it shares with user space.
+# What dkms builds is the module and the header it shares with user space. dkms compares
+# the version that the module says with its own.
+KERNELS_RE	= $(subst $(space),|,$(subst .,[.],$(KERNEL_LINES)))
+space		:= $(subst ,, )
 .PHONY: dkms-source
 dkms-source:
+	@grep -q '^MODULE_VERSION("$(VERSION)")' kmod/main.c || \
+		{ echo 'kmod/main.c has another version than the Makefile' >&2; exit 1; }
 	rm -rf $(DESTDIR)$(DKMSDIR)
 	install -d $(DESTDIR)$(DKMSDIR)
 	cp -pr kmod include $(DESTDIR)$(DKMSDIR)/
-	sed 's/@VERSION@/$(VERSION)/' dkms.conf >$(DESTDIR)$(DKMSDIR)/dkms.conf
+	sed -e 's/@VERSION@/$(VERSION)/' -e 's/@KERNELS@/$(KERNELS_RE)/' \
+		dkms.conf >$(DESTDIR)$(DKMSDIR)/dkms.conf
+
+# The same beside the place where dkms looks, so that the two can be compared.
+.PHONY: dkms-staged
+dkms-staged:
+	+@$(MAKE) -s dkms-source DESTDIR= DKMSDIR=$(B)/dkms
 
 .PHONY: dkms-install
-dkms-install: dkms-source
-	@if dkms status rpal/$(VERSION) | grep -q .; then \
-		dkms remove rpal/$(VERSION) --all; fi
-	dkms add rpal/$(VERSION)
-	dkms install rpal/$(VERSION)
+dkms-install:
+	@tools/install/requirements install
+	+@$(MAKE) --no-print-directory dkms-staged
+	tools/install/module-build --source $(CURDIR)/$(B)/dkms $(VERSION)
+
+.PHONY: dkms-uninstall
+dkms-uninstall:
+	@tools/install/finish uninstall
+
+# Built in a copy, so that the packages are of what is in the tree and nothing else.
+DEB		:= $(B)/deb
+.PHONY: deb
+deb:
+	@tools/install/requirements deb
+	@test "$$(dpkg-parsechangelog -S Version)" = $(VERSION) || \
+		{ echo 'debian/changelog has another version than the Makefile' >&2; exit 1; }
+	rm -rf $(DEB)
+	install -d $(DEB)/work/rpal
+	tar -c --exclude=./$(B) --exclude=./.git . | tar -x -C $(DEB)/work/rpal
+	cd $(DEB)/work/rpal && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS dpkg-buildpackage -b -us -uc
+	find $(DEB)/work -maxdepth 1 -name '*.deb' ! -name '*-dbgsym_*' -exec cp {} $(DEB)/ ';'
+	@ls $(DEB)/*.deb
 
 .PHONY: clean
 clean:
