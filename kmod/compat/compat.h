@@ -22,26 +22,29 @@
 
 /* A call from the entry of a function straight to one of ours, instead of to the tracer. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
-static inline int rpal_direct_on(struct ftrace_ops *ops, unsigned long addr)
-{
-	return register_ftrace_direct(ops, addr);
-}
-
-static inline int rpal_direct_off(struct ftrace_ops *ops, unsigned long addr)
-{
-	return unregister_ftrace_direct(ops, addr, false);
-}
+#define RPAL_REGISTER_DIRECT			register_ftrace_direct
+#define RPAL_UNREGISTER_DIRECT(ops, addr)	unregister_ftrace_direct(ops, addr, false)
 #else
+#define RPAL_REGISTER_DIRECT			register_ftrace_direct_multi
+#define RPAL_UNREGISTER_DIRECT(ops, addr)	unregister_ftrace_direct_multi(ops, addr)
+#endif
+
 static inline int rpal_direct_on(struct ftrace_ops *ops, unsigned long addr)
 {
-	return register_ftrace_direct_multi(ops, addr);
+	int err = RPAL_REGISTER_DIRECT(ops, addr);
+
+	/* What was refused keeps these, and with them would never be taken again. */
+	if (err) {
+		ops->func = NULL;
+		ops->trampoline = 0;
+	}
+	return err;
 }
 
 static inline int rpal_direct_off(struct ftrace_ops *ops, unsigned long addr)
 {
-	return unregister_ftrace_direct_multi(ops, addr);
+	return RPAL_UNREGISTER_DIRECT(ops, addr);
 }
-#endif
 
 /* The notifier that follows every flush of a mm's TLB entries. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)

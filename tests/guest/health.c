@@ -366,6 +366,9 @@ static void held_before_use(const char *name)
 	e = try_place();
 	CHECK(e == EBUSY, "%s", strerror(e));
 	CHECK(log_says(log, "rpal: cannot hook", name), "the log does not name it");
+	/* And the same again: a refusal leaves nothing behind. */
+	e = try_place();
+	CHECK(e == EBUSY, "again: %s", strerror(e));
 	snprintf(want, sizeof(want), "broken: %s", name);
 	check_verdict(want, "held");
 	CHECK(count("no") == nr_hooks, "%d of %d", count("no"), nr_hooks);
