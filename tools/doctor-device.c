@@ -21,6 +21,10 @@
 
 #define GROUP "rpal"
 
+/* From these systemd takes the users of DynamicUser=yes. */
+#define DYNAMIC_FIRST 61184
+#define DYNAMIC_LAST  65519
+
 /* --- the group */
 
 static void check_group(struct report *r, const struct group *group)
@@ -92,14 +96,15 @@ static void check_member(struct report *r, const struct group *group)
 			   ", but was not yet when this session began",
 			   user->pw_name);
 		doctor_mend(r, "log out and in again, or 'newgrp " GROUP "' for this shell only");
-	} else if (user) {
+	} else if (user && (geteuid() < DYNAMIC_FIRST || geteuid() > DYNAMIC_LAST)) {
 		doctor_say(r, "group-member", verdict,
 			   "user %s is not in the group " GROUP "; a new member logs in again",
 			   user->pw_name);
 		doctor_mend(r, "adduser %s " GROUP, user->pw_name);
 	} else {
 		doctor_say(r, "group-member", verdict,
-			   "user %u, which has no name, is not in the group " GROUP, geteuid());
+			   "user %u, whom no administrator has made, is not in the group " GROUP,
+			   geteuid());
 		doctor_mend(r, "SupplementaryGroups=" GROUP
 			       " for a unit of systemd, --group-add for a container");
 	}

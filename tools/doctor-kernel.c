@@ -138,6 +138,6 @@ void doctor_kernel(struct report *r)
 		return;
 	check_supported(r, &u);
 	/* To build on a kernel that is not supported is no way out. */
-	if (r->supported)
+	if (r->supported && !in_container())
 		check_headers(r, &u);
 }

@@ -226,7 +226,8 @@ static void check_loaded(struct report *r)
 	kernel_words(words, sizeof(words));
 	doctor_say(r, "module-loaded", DOCTOR_BAD, "the module is not loaded%s%s",
 		   words[0] ? "; the last that the kernel has said of it: " : "", words);
-	doctor_mend(r, "modprobe rpal");
+	doctor_mend(r, in_container() ? "on the host of this container, modprobe rpal" :
+					"modprobe rpal");
 }
 
 /* Is it loaded by the next boot? */
@@ -271,6 +272,10 @@ void doctor_module(struct report *r)
 
 	if (uname(&u))
 		return;
+	if (in_container()) {
+		check_loaded(r);
+		return;
+	}
 	/* It is not built for this kernel, and there is nothing to load. */
 	if (!find_module_file(&file) && !r->loaded && !r->supported)
 		return;

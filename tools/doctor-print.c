@@ -44,7 +44,7 @@ bool doctor_print_json(const struct report *r, FILE *to)
 	bool ok = true;
 
 	for (f = r->finding; f < r->finding + r->nr; f++) {
-		/* s*: text that is not UTF-8, such as an odd file name, makes it fail. */
+		/* Text that is not UTF-8 makes it fail. */
 		check = json_pack("{s:s, s:s, s:s, s:s?}", "id", f->id, "status", names[f->verdict],
 				  "text", f->text, "mend", f->mend[0] ? f->mend : NULL);
 		ok = ok && check && !json_array_append_new(checks, check);

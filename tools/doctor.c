@@ -86,6 +86,12 @@ long read_number(const char *path, long missing)
 	return end == line ? missing : value;
 }
 
+bool in_container(void)
+{
+	return !access("/run/systemd/container", F_OK) || !access("/run/.containerenv", F_OK) ||
+	       !access("/.dockerenv", F_OK);
+}
+
 /* Later ones use what earlier ones have found: the order matters. */
 static void examine(struct report *r)
 {
@@ -130,8 +136,10 @@ int cmd_doctor(int argc, char **argv)
 		close(report.fd);
 	if (!json)
 		doctor_print(&report, stdout);
+	errno = 0;
 	if ((json && !doctor_print_json(&report, stdout)) || fflush(stdout)) {
-		complain("doctor: cannot write: %s", strerror(errno));
+		complain("doctor: cannot write: %s",
+			 errno ? strerror(errno) : "a text is not UTF-8, or memory is short");
 		return 1;
 	}
 	return doctor_bad(&report) ? 1 : 0;

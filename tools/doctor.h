@@ -81,6 +81,8 @@ bool doctor_print_json(const struct report *r, FILE *to);
 
 /* The first line of a small file without its end; false if it cannot be read. */
 bool read_line(const char *path, char *line, size_t size);
+/* Kernel and modules are the host's affair then. */
+bool in_container(void);
 /* A number in a file; @missing if there is none. */
 long read_number(const char *path, long missing);
 
