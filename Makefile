@@ -58,11 +58,11 @@ help:
 	@echo 'demo              two processes call each other in an emulated machine'
 	@echo 'check             each test once, on emulated machines with Debian kernels (root)'
 	@echo 'check-all         all tests in all boots, longer loops, bare machines, packages, a'
-	@echo '                  real Debian: hours, for a release (root); PART=check|bare|packages|system'
+	@echo '                  real Debian: hours, for a release (root); PART=name'
 	@echo 'check-debug       the same programs once on a kernel with KASAN and lockdep'
 	@echo 'matrix            a few programs on all kernels, booted in all ways; KERNEL='
 	@echo 'kselftests        what Linux tests of itself is the same with the module; KERNEL='
-	@echo 'stress            long loops; STRESS=name KERNEL=6.1|6.12|debug N=count'
+	@echo 'stress            long loops; STRESS=name KERNEL=6.12|debug|... N=count'
 	@echo 'bench             both of these: tables, and JSON and plots in $(B)/bench/'
 	@echo 'bench-native      the fast paths on this CPU, without the module'
 	@echo 'bench-vm          with the module, in emulated machines: the same, what ordinary'
@@ -265,11 +265,11 @@ check-all:
 
 check-debug:
 	tests/vm/prepare
-	tests/vm/check --kernel debug
+	tests/vm/check --all --kernel debug
 
 .PHONY: matrix
 matrix:
-	tests/vm/prepare $(or $(KERNEL),6.1-rt 6.1-cloud 6.12-rt 6.12-cloud debug debug-rt)
+	tests/vm/prepare $(or $(KERNEL),$$(tests/matrix --list))
 	tests/matrix $(if $(KERNEL),--kernel $(KERNEL))
 	tests/matrix --table
 

@@ -27,9 +27,17 @@ step() {
 	return $rc
 }
 
+# nothing COMMAND...: it succeeds and prints nothing; what it prints is shown.
+nothing() {
+	local out
+
+	out=$("$@") || return
+	[ -z "$out" ] || { echo "$out"; return 1; }
+}
+
 finish() {
 	echo "$passed passed, $failed failed"
-	[ $failed = 0 ]
+	[ $failed = 0 ] && [ $passed != 0 ]
 	exit
 }
 
