@@ -320,7 +320,7 @@ static void explain_rights(const struct stat *st, struct access *a)
 			group ? "" : "systemd-sysusers && ");
 	else
 		command(a, "%schown root:" GROUP " " DEVICE " && chmod 0660 " DEVICE,
-			group ? "" : "addgroup --system " GROUP " && ");
+			group ? "" : "groupadd --system " GROUP " && ");
 }
 
 static void explain_group(const struct stat *st, struct access *a)
@@ -350,7 +350,7 @@ static void explain_group(const struct stat *st, struct access *a)
 		    "; a new member logs in again",
 		    group.name);
 		if (known)
-			command(a, "adduser %.40s %.40s", user.name, group.name);
+			command(a, "usermod -a -G %.40s %.40s", group.name, user.name);
 		else
 			advise(a, "add user %u to the group %.40s", geteuid(), group.name);
 	}

@@ -40,7 +40,7 @@ static void check_group(struct report *r, const struct group *group)
 		doctor_mend(r, "systemd-sysusers && systemctl restart systemd-udevd && udevadm "
 			       "trigger --action=add " DEVICE);
 	else
-		doctor_mend(r, "addgroup --system " GROUP);
+		doctor_mend(r, "groupadd --system " GROUP);
 }
 
 /* In the database, where a membership is that began after the session. */
@@ -77,7 +77,7 @@ static void check_sudo_user(struct report *r, const struct group *group)
 		return;
 	doctor_say(r, "group-member", DOCTOR_NOTE,
 		   "user %s is not in the group " GROUP "; a new member logs in again", name);
-	doctor_mend(r, "adduser %s " GROUP, name);
+	doctor_mend(r, "usermod -a -G " GROUP " %s", name);
 }
 
 static void check_member(struct report *r, const struct group *group)
@@ -100,7 +100,7 @@ static void check_member(struct report *r, const struct group *group)
 		doctor_say(r, "group-member", verdict,
 			   "user %s is not in the group " GROUP "; a new member logs in again",
 			   user->pw_name);
-		doctor_mend(r, "adduser %s " GROUP, user->pw_name);
+		doctor_mend(r, "usermod -a -G " GROUP " %s", user->pw_name);
 	} else {
 		doctor_say(r, "group-member", verdict,
 			   "user %u, whom no administrator has made, is not in the group " GROUP,
