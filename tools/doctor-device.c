@@ -250,6 +250,9 @@ void doctor_device(struct report *r)
 	check_group(r, group);
 	if (is_device)
 		check_rights(r, &st, group);
+	/* A container's own group of that name is of no use with the host's node. */
+	if (group && is_device && st.st_gid && st.st_gid != group->gr_gid && in_container())
+		group = NULL;
 	if (group)
 		check_member(r, group);
 	check_open(r, err, group);
