@@ -9,13 +9,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "access.h"
@@ -277,6 +280,35 @@ bool rpal_access_profile(pid_t pid, char *profile, size_t size)
 	return true;
 }
 
+/* Owner and mode do not bind it. */
+static bool overrides_modes(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+
+	return !syscall(SYS_capget, &head, data) &&
+	       data[0].effective & CAP_TO_MASK(CAP_DAC_OVERRIDE);
+}
+
+/*
+ * Do owner and mode let this process, and no access list keeps it out? faccessat() does
+ * not tell, as it asks SELinux too.
+ */
+static bool rights_suffice(const struct stat *st)
+{
+	bool has_uid = st->st_uid != OVERFLOW_ID, has_gid = st->st_gid != OVERFLOW_ID;
+
+	if (has_uid && has_gid && overrides_modes())
+		return true;
+	if (has_uid && geteuid() == st->st_uid)
+		return (st->st_mode & 0600) == 0600;
+	if (getxattr(DEVICE, "system.posix_acl_access", NULL, 0) > 0)
+		return false;
+	if (has_gid && in_group(st->st_gid))
+		return (st->st_mode & 0060) == 0060;
+	return (st->st_mode & 0006) == 0006;
+}
+
 /* Owner and mode let this process, so something else does not. */
 static void explain_security(struct access *a)
 {
@@ -338,6 +370,14 @@ static void explain_group(const struct stat *st, struct access *a)
 		    "user %.40s is in the group %.40s, but was not yet when this session began",
 		    user.name, group.name);
 		advise(a, "log out and in again; restart a service");
+	} else if (!named && own_dev()) {
+		/* The number is the host's. No group that is made here would have it. */
+		say(a, ACCESS_NOT_MEMBER,
+		    "this process is not in the group %s of the host, which may open " DEVICE
+		    " and has no name here",
+		    gid);
+		advise(a, "give the container --group-add %s, or the unit SupplementaryGroups=%s",
+		       gid, gid);
 	} else if (!known && geteuid() >= DYNAMIC_FIRST && geteuid() <= DYNAMIC_LAST) {
 		say(a, ACCESS_DYNAMIC_USER,
 		    "this process is not in the group %.40s, which may open " DEVICE
@@ -349,10 +389,11 @@ static void explain_group(const struct stat *st, struct access *a)
 		    "this process is not in the group %.40s, which may open " DEVICE
 		    "; a new member logs in again",
 		    group.name);
-		if (known)
+		if (known && named)
 			command(a, "usermod -a -G %.40s %.40s", group.name, user.name);
 		else
-			advise(a, "add user %u to the group %.40s", geteuid(), group.name);
+			advise(a, "make user %u a member of the group %.40s", geteuid(),
+			       group.name);
 	}
 	free(group.line);
 	free(user.line);
@@ -371,7 +412,7 @@ static void explain_denied(int err, struct access *a)
 		    ", by DevicePolicy= of its unit or by a container");
 		advise(a, "add DeviceAllow=" DEVICE
 			  " rw to the unit, or give the container the device");
-	} else if (!faccessat(AT_FDCWD, DEVICE, R_OK | W_OK, AT_EACCESS)) {
+	} else if (!faccessat(AT_FDCWD, DEVICE, R_OK | W_OK, AT_EACCESS) || rights_suffice(&st)) {
 		explain_security(a);
 	} else if (st.st_gid == OVERFLOW_ID) {
 		say(a, ACCESS_USER_NS,
@@ -383,6 +424,7 @@ static void explain_denied(int err, struct access *a)
 	} else if (!in_group(st.st_gid)) {
 		explain_group(&st, a);
 	} else {
+		/* The mode would let it; then an access list was found above. */
 		say(a, ACCESS_OTHER, "an access list of " DEVICE " denies it to this process");
 		command(a, "setfacl -b " DEVICE);
 	}

@@ -160,8 +160,6 @@ static const char *errno_text(int err)
 		return "this service was asked for before";
 	case EREMOTEIO:
 		return "the peer has refused";
-	case EMLINK:
-		return "too many links; 'rpal status' shows the limits";
 	}
 	return NULL;
 }

@@ -67,6 +67,7 @@ static int no_device(int err)
 
 	rpal_access_explain(err, &why);
 	rpal_access_sentence(&why, sentence, sizeof(sentence));
+	errno = err; /* and not what the last look around has left */
 	return rpal_failf(RPAL_ERR_RPALFILE_OPS, "%s", sentence);
 }
 

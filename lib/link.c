@@ -187,8 +187,6 @@ int rpal_link_refused(int err)
 		return rpal_fail(err, "the services of this user have asked for as many links as "
 				      "one user may have: release some, or raise the module "
 				      "parameter user_links");
-	case -EMLINK:
-		return rpal_fail(err, "too many links; 'rpal status' shows the limit");
 	}
 	return rpal_failf(err, "the module refuses the link: %s", strerror(-err));
 }

@@ -11,9 +11,11 @@
 #include "access.h"
 #include "internal.h"
 
-#define RULE                                                                 \
-	"neither may have made itself undumpable or have more capabilities " \
-	"than the other, and both must be in one user namespace"
+/* A sentence has room for 400 bytes, with the numbers and names that come into it. */
+#define RULE                                                           \
+	"both must belong to one user, group and user namespace, and " \
+	"neither may be undumpable (as setuid() makes it) or have more capabilities"
+#define MODULE ", and a security module such as AppArmor must let them"
 
 /* The AppArmor profile of either, and whose it is. */
 static const char *confined(pid_t peer, char *profile, size_t size)
@@ -21,11 +23,17 @@ static const char *confined(pid_t peer, char *profile, size_t size)
 	if (rpal_access_profile(0, profile, size))
 		return "this process";
 	if (peer && rpal_access_profile(peer, profile, size))
-		return "the other process";
+		return "who made the socket's other end";
 	return NULL;
 }
 
-/* @who: a clause on who was refused. */
+/*
+ * @who: a clause on who was refused.
+ *
+ * The socket knows who called listen(), connect() or socketpair(). Since then that process
+ * may have become another user, or have handed the socket on, as systemd does. So nothing
+ * here is certain of the peer, and the whole rule is always told.
+ */
 static int denied(int sock, int ret, const char *who)
 {
 	struct ucred peer = {};
@@ -34,24 +42,19 @@ static int denied(int sock, int ret, const char *who)
 	const char *whose;
 
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) || len != sizeof(peer))
-		return rpal_failf(ret, "%s: both must belong to one user, " RULE, who);
-	if (peer.uid != getuid())
+		return rpal_failf(ret, "%s: " RULE MODULE, who);
+	if (peer.uid != getuid() || peer.gid != getgid())
 		return rpal_failf(ret,
-				  "%s: the other end of the socket belongs to user %u, this "
-				  "process to user %u, and only processes of one user can link",
-				  who, peer.uid, getuid());
-	if (peer.gid != getgid())
-		return rpal_failf(ret,
-				  "%s: the other end of the socket belongs to group %u, this "
-				  "process to group %u, and only processes of one group can link",
-				  who, peer.gid, getgid());
+				  "%s: user %u of group %u made the socket's other end (and may be "
+				  "another now), this process is of user %u, group %u; " RULE MODULE,
+				  who, peer.uid, peer.gid, getuid(), getgid());
 	whose = confined(peer.pid, profile, sizeof(profile));
 	if (whose)
 		return rpal_failf(ret,
 				  "%s: the AppArmor profile %s confines %s, and has to allow "
-				  "'ptrace (read),' and 'ptrace (readby),'",
+				  "'ptrace (read),' and 'ptrace (readby),'; besides, " RULE,
 				  who, profile, whose);
-	return rpal_failf(ret, "%s: " RULE, who);
+	return rpal_failf(ret, "%s: " RULE MODULE, who);
 }
 
 int rpal_refusal_own(int sock, int err)

@@ -27,13 +27,25 @@
 
 /* --- the group */
 
+/* What keeps others out is no fault of a process that can open it all the same. */
+static enum verdict fault(const struct report *r)
+{
+	return r->fd >= 0 ? DOCTOR_NOTE : DOCTOR_BAD;
+}
+
 static void check_group(struct report *r, const struct group *group)
 {
 	if (group) {
 		doctor_say(r, "group", DOCTOR_OK, "there is a group " GROUP);
 		return;
 	}
-	doctor_say(r, "group", DOCTOR_BAD,
+	if (in_container()) {
+		/* The node has the host's number, which a group made here would not have. */
+		doctor_say(r, "group", DOCTOR_NOTE,
+			   "there is no group " GROUP " in this container");
+		return;
+	}
+	doctor_say(r, "group", fault(r),
 		   "there is no group " GROUP ", so udev cannot give it the device");
 	if (!access("/usr/lib/sysusers.d/rpal.conf", F_OK) ||
 	    !access("/etc/sysusers.d/rpal.conf", F_OK))
@@ -83,8 +95,7 @@ static void check_sudo_user(struct report *r, const struct group *group)
 static void check_member(struct report *r, const struct group *group)
 {
 	struct passwd *user = getpwuid(geteuid());
-	/* By an access list or another mode it may do without. */
-	enum verdict verdict = r->fd >= 0 ? DOCTOR_NOTE : DOCTOR_BAD;
+	enum verdict verdict = fault(r); /* by an access list it may do without */
 
 	if (!geteuid()) {
 		check_sudo_user(r, group);
@@ -122,7 +133,7 @@ static void check_rights(struct report *r, const struct stat *st, const struct g
 		doctor_say(r, "device-rights", DOCTOR_OK, DEVICE " is root:" GROUP " 0660");
 		return;
 	}
-	doctor_say(r, "device-rights", usable ? DOCTOR_NOTE : DOCTOR_BAD,
+	doctor_say(r, "device-rights", usable ? DOCTOR_NOTE : fault(r),
 		   DEVICE " is %u:%u %04o, and not root:" GROUP " 0660%s", st->st_uid, st->st_gid,
 		   st->st_mode & 07777,
 		   st->st_mode & 0006 ? ": any user may use it" :
@@ -138,7 +149,7 @@ static void check_rights(struct report *r, const struct stat *st, const struct g
 }
 
 /* What the lines about group and rights do not say. */
-static void check_open(struct report *r, int err)
+static void check_open(struct report *r, int err, const struct group *group)
 {
 	struct access a;
 
@@ -151,7 +162,8 @@ static void check_open(struct report *r, int err)
 	case ACCESS_NODE_RIGHTS:
 	case ACCESS_NOT_MEMBER:
 	case ACCESS_SESSION:
-		if (doctor_bad(r))
+		/* In a container without the group those lines do not say what to do. */
+		if (doctor_bad(r) && (group || !in_container()))
 			return;
 		break;
 	default:
@@ -238,9 +250,12 @@ void doctor_device(struct report *r)
 	check_group(r, group);
 	if (is_device)
 		check_rights(r, &st, group);
+	/* A container's own group of that name is of no use with the host's node. */
+	if (group && is_device && st.st_gid && st.st_gid != group->gr_gid && in_container())
+		group = NULL;
 	if (group)
 		check_member(r, group);
-	check_open(r, err);
+	check_open(r, err, group);
 	check_apparmor(r);
 	check_answer(r);
 }

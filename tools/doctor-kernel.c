@@ -6,6 +6,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "doctor-module.h"
 #include "doctor.h"
 
 #define MODULES "/lib/modules"
@@ -108,7 +109,9 @@ static void check_supported(struct report *r, const struct utsname *u)
 static void check_headers(struct report *r, const struct utsname *u)
 {
 	char other[NAME_MAX + 1];
-	enum verdict missing = r->loaded ? DOCTOR_NOTE : DOCTOR_BAD;
+	struct module_file file;
+	bool built = r->loaded || find_module_file(&file);
+	enum verdict missing = built ? DOCTOR_NOTE : DOCTOR_BAD;
 
 	if (has_headers(u->release)) {
 		doctor_say(r, "kernel-headers", DOCTOR_OK,
@@ -125,8 +128,8 @@ static void check_headers(struct report *r, const struct utsname *u)
 	}
 	doctor_say(r, "kernel-headers", missing,
 		   "the headers of the running kernel are not installed%s",
-		   r->loaded ? "; without them the module cannot be built again" :
-			       ", which the module is built with");
+		   built ? "; without them the module cannot be built again" :
+			   ", which the module is built with");
 	doctor_mend(r, "apt-get install linux-headers-%s", u->release);
 }
 

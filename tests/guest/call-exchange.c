@@ -303,7 +303,8 @@ static int stranger_role(void)
 	id = rpal_accept(fd, test_patience() * 1000, NULL);
 	CHECK_IS(id, -EACCES);
 	CHECK(strstr(rpal_last_error(), "this process may not read the other's memory") &&
-		      strstr(rpal_last_error(), "belongs to user 0, this process to user 1000"),
+		      strstr(rpal_last_error(), "user 0 of group ") &&
+		      strstr(rpal_last_error(), "this process is of user 1000,"),
 	      "%s", rpal_last_error());
 	test_send_u64(TEST_FD_DRIVER, test_failures());
 	pause();
@@ -323,7 +324,8 @@ static void other_user(void)
 	/* Root may ask; the other may not. */
 	CHECK_IS(id, -EREMOTEIO);
 	CHECK(strstr(rpal_last_error(), "the peer may not read this process's memory") &&
-		      strstr(rpal_last_error(), "belongs to user 1000, this process to user 0"),
+		      strstr(rpal_last_error(), "user 1000 of group ") &&
+		      strstr(rpal_last_error(), "this process is of user 0,"),
 	      "%s", rpal_last_error());
 	CHECK_IS(test_recv_u64(stranger.sock), 0);
 	test_reap(&stranger);

@@ -185,6 +185,7 @@ START_TEST(refused_of_one_user)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sock), 0);
 	ck_assert_int_eq(rpal_refusal_own(sock[0], -EACCES), -EACCES);
 	says("this process may not read the other's memory: ");
+	says("one user, group and user namespace");
 	says("undumpable");
 	ck_assert_int_eq(rpal_refusal_peer(sock[0], -EACCES), -EREMOTEIO);
 	says("the peer may not read this process's memory: ");
@@ -205,10 +206,15 @@ static int theirs;
 
 static int refused_as_nobody(void)
 {
+	/* The end was made by root, and may be of this user by now: no more is said. */
 	return check_sentence(rpal_refusal_own(theirs, -EACCES), -EACCES,
-			      "belongs to user 0, this process to user 65534") ||
+			      "user 0 of group 0 made the socket's other end (and may be another "
+			      "now), this process is of user 65534, group 65534; both must") ||
+	       check_sentence(rpal_refusal_own(theirs, -EACCES), -EACCES, "as setuid() makes it") ||
+	       /* The end of the sentence: all of it has room. */
+	       check_sentence(rpal_refusal_own(theirs, -EACCES), -EACCES, "must let them") ||
 	       check_sentence(rpal_refusal_peer(theirs, -EACCES), -EREMOTEIO,
-			      "the peer may not read this process's memory: the other end");
+			      "the peer may not read this process's memory: user 0 of group 0");
 }
 
 /* The pair was made by root, as was a listening socket that a service was handed. */
