@@ -350,7 +350,7 @@ install-files: lib $(TOOLS)
 .PHONY: uninstall
 uninstall:
 ifeq ($(DESTDIR),)
-	@tools/install/requirements uninstall
+	@tools/install/requirements uninstall $(PREFIX)
 	@tools/install/finish uninstall
 	+@$(MAKE) --no-print-directory uninstall-files
 	@tools/install/finish uninstalled
@@ -383,7 +383,7 @@ dkms-source:
 		{ echo 'kmod/main.c has another version than the Makefile' >&2; exit 1; }
 	rm -rf $(DESTDIR)$(DKMSDIR)
 	install -d $(DESTDIR)$(DKMSDIR)
-	cp -pr kmod include $(DESTDIR)$(DKMSDIR)/
+	cp -rL kmod include $(DESTDIR)$(DKMSDIR)/
 	sed -e 's/@VERSION@/$(VERSION)/' -e 's/@KERNELS@/$(KERNELS_RE)/' \
 		dkms.conf >$(DESTDIR)$(DKMSDIR)/dkms.conf
 
@@ -400,6 +400,7 @@ dkms-install:
 
 .PHONY: dkms-uninstall
 dkms-uninstall:
+	@tools/install/requirements dkms-uninstall
 	@tools/install/finish uninstall
 
 # Built in a copy, so that the packages are of what is in the tree and nothing else.
