@@ -78,15 +78,13 @@ static void deny_by_list(uid_t user)
 	struct {
 		struct posix_acl_xattr_header head;
 		struct posix_acl_xattr_entry entry[5];
-	} list = { { POSIX_ACL_XATTR_VERSION },
-		   {
-			   { ACL_USER_OBJ, 6, ACL_UNDEFINED_ID },
-			   { ACL_USER, 0, user },
-			   { ACL_GROUP_OBJ, 6, ACL_UNDEFINED_ID },
-			   { ACL_MASK, 6, ACL_UNDEFINED_ID },
-			   { ACL_OTHER, 0, ACL_UNDEFINED_ID },
-		   } };
+	} list = { { POSIX_ACL_XATTR_VERSION } };
 
+	list.entry[0] = (struct posix_acl_xattr_entry){ ACL_USER_OBJ, 6, ACL_UNDEFINED_ID };
+	list.entry[1] = (struct posix_acl_xattr_entry){ ACL_USER, 0, user };
+	list.entry[2] = (struct posix_acl_xattr_entry){ ACL_GROUP_OBJ, 6, ACL_UNDEFINED_ID };
+	list.entry[3] = (struct posix_acl_xattr_entry){ ACL_MASK, 6, ACL_UNDEFINED_ID };
+	list.entry[4] = (struct posix_acl_xattr_entry){ ACL_OTHER, 0, ACL_UNDEFINED_ID };
 	ck_assert_int_eq(setxattr(DEVICE, "system.posix_acl_access", &list, sizeof(list), 0), 0);
 }
 
