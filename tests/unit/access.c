@@ -78,7 +78,7 @@ static void deny_by_list(uid_t user)
 	struct {
 		struct posix_acl_xattr_header head;
 		struct posix_acl_xattr_entry entry[5];
-	} list = { { POSIX_ACL_XATTR_VERSION } };
+	} list = { .head = { POSIX_ACL_XATTR_VERSION } };
 
 	list.entry[0] = (struct posix_acl_xattr_entry){ ACL_USER_OBJ, 6, ACL_UNDEFINED_ID };
 	list.entry[1] = (struct posix_acl_xattr_entry){ ACL_USER, 0, user };
