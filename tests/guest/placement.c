@@ -287,6 +287,76 @@ static void edges(void)
 	munmap(p, PAGE);
 }
 
+static int find_stack(const struct test_vma *v, void *start)
+{
+	if (strcmp(v->name, "[stack]"))
+		return 0;
+	*(u64 *)start = v->start;
+	return 1;
+}
+
+/* MAP_32BIT is a wish that a fixed address, and some searches, do not heed. */
+static void not_low(void)
+{
+	char *p, *out = (char *)(self.base >= LOW_END * 2 ? self.base - LOW_END / 2 :
+							    self.end + LOW_END / 2);
+
+	p = map(out, PAGE, RW, ANON | MAP_FIXED | MAP_32BIT);
+	CHECK(p == MAP_FAILED && errno == ENOMEM, "fixed: %p, errno %d", (void *)p, errno);
+	p = map(out, PAGE, RW, ANON | MAP_FIXED_NOREPLACE | MAP_32BIT);
+	CHECK(p == MAP_FAILED && errno == ENOMEM, "no replace: %p, errno %d", (void *)p, errno);
+	p = map(out, PAGE, RW, ANON | MAP_32BIT);
+	CHECK(p != MAP_FAILED && (u64)p < 1UL << 31, "a hint: %p, errno %d", (void *)p, errno);
+	if (!test_write_file("/proc/sys/vm/nr_hugepages", "4")) {
+		printf("skip %s: huge pages\n", test_name);
+		return;
+	}
+	out = (char *)((u64)out & ~((2UL << 20) - 1));
+	p = map(out, 2UL << 20, RW, ANON | MAP_HUGETLB | MAP_32BIT);
+	CHECK(p == MAP_FAILED || in_slot(&self, p, 2UL << 20) || (u64)p < 1UL << 31,
+	      "huge pages, a hint: %p", (void *)p);
+	p = map(out, 2UL << 20, RW, ANON | MAP_HUGETLB);
+	CHECK(p == MAP_FAILED || in_slot(&self, p, 2UL << 20), "huge pages: %p", (void *)p);
+	test_write_file("/proc/sys/vm/nr_hugepages", "0");
+	CHECK(!test_bad_vmas(&self, true), "outside");
+}
+
+/* A piece of the stack that is moved still grows, but not out of the slot. */
+static void moved_stack(void)
+{
+	char *first = (char *)self.base, *p;
+	u64 start = 0;
+	int fd, low;
+
+	/* So much that there is a lowest page that nothing runs on. */
+	MUST(test_store8((char *)__builtin_frame_address(0) - 64 * PAGE, 1) == 0);
+	MUST(test_for_each_vma(false, find_stack, &start));
+	p = mremap((void *)start, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, first);
+	if (!CHECK(p == first, "%p, errno %d", (void *)p, errno))
+		return;
+	CHECK(!test_store8(first, 1), "cannot be used");
+	CHECK(test_store8(first - 8, 1) == SIGSEGV, "grows out of the slot");
+	/* As a debugger does it. */
+	fd = open("/proc/self/mem", O_RDWR);
+	MUST(fd >= 0);
+	low = fork();
+	if (!low)
+		_exit(pwrite(fd, "x", 1, self.base - 8) == 1);
+	low = test_wait(low);
+	CHECK(WIFEXITED(low) && !WEXITSTATUS(low), "another process lets it grow: %s",
+	      test_status(low));
+	close(fd);
+	CHECK(!test_bad_vmas(&self, false), "a mapping out of the slot");
+	munmap(first, PAGE);
+
+	/* Where there is room it grows. */
+	p = mremap((void *)(start + PAGE), PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   first + 4 * PAGE);
+	CHECK(p == first + 4 * PAGE, "%p, errno %d", (void *)p, errno);
+	CHECK(!test_store8(first + 3 * PAGE, 1), "does not grow in the slot");
+	munmap(first, 5 * PAGE);
+}
+
 static int bad_protection(const struct test_vma *v, void *unused)
 {
 	(void)unused;
@@ -713,6 +783,7 @@ static const struct {
 	{ "fixed", fixed },
 	{ "hints", hints },
 	{ "ends of the slot", edges },
+	{ "a piece of the stack at the slot's begin", moved_stack },
 	{ "32-bit system call", compat },
 	{ "mremap", moving },
 	{ "shmat", sysv },
@@ -756,6 +827,7 @@ static int low_role(void)
 {
 	MUST(!get_self());
 	low();
+	not_low();
 	return 0;
 }
 
