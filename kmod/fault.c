@@ -67,6 +67,9 @@ static bool vma_permits(struct vm_area_struct *vma, unsigned long error_code)
 	/* Device memory may only be faulted in by its own process. */
 	if (vma->vm_flags & (VM_PFNMAP | VM_IO))
 		return false;
+	/* Nor is one task's shadow stack ever another's. */
+	if ((vma->vm_flags & VM_SHADOW_STACK) || (error_code & RPAL_PF_SHSTK))
+		return false;
 	if (error_code & X86_PF_WRITE)
 		return vma->vm_flags & VM_WRITE;
 	if (error_code & X86_PF_INSTR)
@@ -85,7 +88,8 @@ static bool key_permits(struct vm_area_struct *vma, unsigned long error_code)
 
 static unsigned int fault_flags(unsigned long error_code)
 {
-	unsigned int flags = FAULT_FLAG_REMOTE;
+	unsigned int flags = FAULT_FLAG_REMOTE | FAULT_FLAG_ALLOW_RETRY |
+			     FAULT_FLAG_KILLABLE;
 
 	if (error_code & X86_PF_WRITE)
 		flags |= FAULT_FLAG_WRITE;
@@ -94,36 +98,60 @@ static unsigned int fault_flags(unsigned long error_code)
 	return flags;
 }
 
-/* Takes the owner's mmap_lock and gives it back. */
+/* A fatal signal sends a user's fault back to user mode, where it is taken. */
+static enum verdict interrupted(struct pt_regs *regs)
+{
+	return user_mode(regs) ? RESOLVED : UNRESOLVED;
+}
+
+static enum verdict verdict_of(vm_fault_t fault, struct pt_regs *regs)
+{
+	if (!(fault & VM_FAULT_ERROR))
+		return RESOLVED;
+	/* Memory that is not there now is asked for again, as on own memory. */
+	if ((fault & VM_FAULT_OOM) && user_mode(regs))
+		return RESOLVED;
+	return UNRESOLVED;
+}
+
+/*
+ * Takes the owner's mmap_lock and gives it back. While a page is waited for the lock may
+ * be given up, and the mapping be another when it is had again: nothing of what was found
+ * out holds then.
+ */
 static enum verdict fault_in(struct mm_struct *mm, struct pt_regs *regs,
 			     unsigned long error_code, unsigned long addr,
 			     u32 *pkey)
 {
-	enum verdict verdict = UNRESOLVED;
+	unsigned int flags = fault_flags(error_code);
 	struct vm_area_struct *vma;
-	bool unlocked = false;
-	int err;
+	vm_fault_t fault;
 
-	vma = rpal_k_lock_mm_and_find_vma(mm, addr, regs);
-	if (!vma)
-		return UNRESOLVED;
-	if (!vma_permits(vma, error_code))
-		goto unlock;
-	if (!key_permits(vma, error_code)) {
-		*pkey = vma_pkey(vma);
-		verdict = DENIED;
-		goto unlock;
+	for (;;) {
+		if (fatal_signal_pending(current))
+			return interrupted(regs);
+		vma = rpal_k_lock_mm_and_find_vma(mm, addr, regs);
+		if (!vma)
+			return fatal_signal_pending(current) ? interrupted(regs) :
+							       UNRESOLVED;
+		if (!vma_permits(vma, error_code)) {
+			mmap_read_unlock(mm);
+			return UNRESOLVED;
+		}
+		if (!key_permits(vma, error_code)) {
+			*pkey = vma_pkey(vma);
+			mmap_read_unlock(mm);
+			return DENIED;
+		}
+		fault = handle_mm_fault(vma, addr & PAGE_MASK, flags, NULL);
+		if (fault & VM_FAULT_COMPLETED)
+			return RESOLVED;
+		if (!(fault & VM_FAULT_RETRY))
+			break;
+		flags |= FAULT_FLAG_TRIED;
 	}
-	err = fixup_user_fault(mm, addr, fault_flags(error_code), &unlocked);
-	/*
-	 * A fatal signal: back to user mode, where it is taken. And memory that is
-	 * not there now is asked for again, as after a fault on own memory.
-	 */
-	if (!err || ((err == -EINTR || err == -ENOMEM) && user_mode(regs)))
-		verdict = RESOLVED;
-unlock:
 	mmap_read_unlock(mm);
-	return verdict;
+	return verdict_of(fault, regs);
 }
 
 static enum verdict resolve(struct pt_regs *regs, unsigned long error_code,
@@ -133,8 +161,6 @@ static enum verdict resolve(struct pt_regs *regs, unsigned long error_code,
 	enum verdict verdict;
 	struct mm_struct *mm;
 
-	if (faulthandler_disabled() || irqs_disabled())
-		return UNRESOLVED;
 	mm = peer_mm_get(space, addr);
 	if (!mm)
 		return UNRESOLVED;
@@ -145,7 +171,14 @@ static enum verdict resolve(struct pt_regs *regs, unsigned long error_code,
 		rpal_count(user_mode(regs) ? RPAL_STAT_FAULTS :
 			   RPAL_STAT_FAULTS_KERNEL);
 	}
-	mmput(mm);
+	/*
+	 * The owner may have ended meanwhile, and this be its last reference. Its end waits
+	 * for much, and a system call whose access this is may hold a lock that it needs.
+	 */
+	if (user_mode(regs))
+		mmput(mm);
+	else
+		mmput_async(mm);
 	return verdict;
 }
 
@@ -165,9 +198,15 @@ static void note_address(unsigned long address)
 static void bad_area(struct pt_regs *regs, unsigned long error_code,
 		     unsigned long address)
 {
+	enum verdict verdict;
 	u32 pkey = 0;
-	enum verdict verdict = resolve(regs, error_code, address, &pkey);
 
+	/* Also in an NMI, which must leave a fault alone that is just being told of. */
+	if (faulthandler_disabled() || irqs_disabled()) {
+		rpal_k_bad_area_nosemaphore(regs, error_code, address);
+		return;
+	}
+	verdict = resolve(regs, error_code, address, &pkey);
 	if (verdict == RESOLVED)
 		return;
 	note_address(address);
@@ -205,6 +244,13 @@ static int pin_refused(unsigned long start, int nr_pages,
 	return -EFAULT;
 }
 
+/* In place of get_user_pages_fast_only(): none of them is there now. */
+static int nothing_found(unsigned long start, int nr_pages,
+			 unsigned int gup_flags, struct page **pages)
+{
+	return 0;
+}
+
 /* Is all of it in the own slot, or below the first? */
 static bool is_own(struct rpal_space *space, unsigned long start,
 		   unsigned long end)
@@ -213,6 +259,19 @@ static bool is_own(struct rpal_space *space, unsigned long start,
 
 	return (!first || first == space->slot) &&
 	       (!last || last == space->slot) && last - first <= 1;
+}
+
+/* Does a call f(start, nr_pages, ...) of the current task look into another slot? */
+static bool looks_at_peers(struct rpal_hook *hook, struct pt_regs *regs)
+{
+	struct rpal_space *space = rpal_space_current();
+	int nr_pages = regs->si;
+
+	if (!space || nr_pages <= 0)
+		return false;
+	rpal_hook_fired(hook);
+	return !is_own(space, regs->di,
+		       regs->di + ((u64)nr_pages << PAGE_SHIFT));
 }
 
 /*
@@ -224,13 +283,18 @@ static bool is_own(struct rpal_space *space, unsigned long start,
  */
 RPAL_CALLBACK(rpal_on_pin_user_pages_fast)
 {
-	struct rpal_space *space = rpal_space_current();
-	int nr_pages = regs->si;
-
-	if (!space || nr_pages <= 0)
-		return;
-	rpal_hook_fired(hook);
-	if (!is_own(space, regs->di,
-		    regs->di + ((u64)nr_pages << PAGE_SHIFT)))
+	if (looks_at_peers(hook, regs))
 		rpal_divert(regs, pin_refused);
+}
+
+/*
+ * get_user_pages_fast_only(start, nr_pages, gup_flags, pages): who calls it may keep
+ * the page without a reference, and rely on the notifiers of the current task's mm to
+ * hear when it goes, as virtual machines do. The owner's unmap tells the owner's
+ * notifiers only. Without it such a caller looks for a mapping, and finds none.
+ */
+RPAL_CALLBACK(rpal_on_get_user_pages_fast_only)
+{
+	if (looks_at_peers(hook, regs))
+		rpal_divert(regs, nothing_found);
 }

@@ -4,7 +4,7 @@
  *
  * Users are spaces and heirs. Every one of them also holds a reference on the
  * module, and every task that runs in a replacement function runs in the mm of
- * one of them: so when the module is unloaded no task is inside our code, and
+ * one of them, or changes its memory, which keeps it: so when the module is unloaded no task is inside our code, and
  * unregister_ftrace_function() has waited for those that were about to be.
  *
  * A hook that does not fire would leave the module half working, so each is tried:
@@ -81,7 +81,14 @@ static struct rpal_hook hooks[] = {
 		  WARM(get_unmapped_area)),
 	ARGUMENTS("vm_unmapped_area", rpal_on_vm_unmapped_area,
 		  WARM(vm_unmapped_area)),
+#ifdef CONFIG_SECURITY
+	/* Else the kernel asks nobody about an address. */
+	DIVERT("security_mmap_addr", rpal_on_security_mmap_addr,
+	       WARM(security_mmap_addr)),
+#endif
 	ARGUMENTS("mmap_region", rpal_on_mmap_region, WARM(mmap_region)),
+	DIVERT("expand_downwards", rpal_on_expand_downwards,
+	       WARM(expand_downwards)),
 	ARGUMENTS("do_mprotect_pkey", rpal_on_do_mprotect_pkey,
 		  WARM(do_mprotect_pkey)),
 	ARGUMENTS("finalize_exec", rpal_on_finalize_exec),
@@ -92,6 +99,12 @@ static struct rpal_hook hooks[] = {
 	       WARM(bad_area_nosemaphore), ORIGINAL(bad_area_nosemaphore)),
 	DIVERT("pin_user_pages_fast", rpal_on_pin_user_pages_fast,
 	       WARM(pin_user_pages_fast)),
+	DIVERT("get_user_pages_fast_only", rpal_on_get_user_pages_fast_only,
+	       WARM(get_user_pages_fast_only)),
+#ifdef RPAL_HOOK_FLUSH
+	DIVERT("flush_tlb_mm_range", rpal_on_flush_tlb_mm_range,
+	       WARM(flush_tlb_mm_range), ORIGINAL(flush_tlb_mm_range)),
+#endif
 	DIVERT("wake_up_new_task", rpal_on_wake_up_new_task,
 	       ORIGINAL(wake_up_new_task)),
 	DIVERT("arch_do_signal_or_restart", rpal_on_arch_do_signal_or_restart,

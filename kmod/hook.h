@@ -41,11 +41,15 @@ void rpal_probe_skip(void);
 
 RPAL_ENTRY(get_unmapped_area);
 RPAL_ENTRY(vm_unmapped_area);
+RPAL_ENTRY(security_mmap_addr);
 RPAL_ENTRY(mmap_region);
+RPAL_ENTRY(expand_downwards);
 RPAL_ENTRY(do_mprotect_pkey);
 RPAL_ENTRY(signal_setup_done);
 RPAL_ENTRY(bad_area_nosemaphore);
 RPAL_ENTRY(pin_user_pages_fast);
+RPAL_ENTRY(get_user_pages_fast_only);
+RPAL_ENTRY(flush_tlb_mm_range);
 RPAL_ENTRY(arch_do_signal_or_restart);
 RPAL_ENTRY(force_sig_info_to_task);
 RPAL_ENTRY(unhandled_signal);
@@ -68,13 +72,19 @@ static inline void rpal_divert(struct pt_regs *regs, void *replacement)
 RPAL_CALLBACK(rpal_on_setup_arg_pages);
 RPAL_CALLBACK(rpal_on_get_unmapped_area);
 RPAL_CALLBACK(rpal_on_vm_unmapped_area);
+RPAL_CALLBACK(rpal_on_security_mmap_addr);
 RPAL_CALLBACK(rpal_on_mmap_region);
+RPAL_CALLBACK(rpal_on_expand_downwards);
 RPAL_CALLBACK(rpal_on_do_mprotect_pkey);
 RPAL_CALLBACK(rpal_on_finalize_exec);
+
+/* link.c */
+RPAL_CALLBACK(rpal_on_flush_tlb_mm_range);
 
 /* fault.c */
 RPAL_CALLBACK(rpal_on_bad_area_nosemaphore);
 RPAL_CALLBACK(rpal_on_pin_user_pages_fast);
+RPAL_CALLBACK(rpal_on_get_user_pages_fast_only);
 
 /* pkey.c */
 RPAL_CALLBACK(rpal_on_wake_up_new_task);

@@ -20,20 +20,16 @@
 #include "hook.h"
 #include "rpal.h"
 #include "sym.h"
+#include "where.h"
 
-#define GIB			((unsigned long)SZ_1G)
+#define GIB			RPAL_GIB
 #define HEAP_START		GIB
 #define HEAP_SPAN		(16 * GIB)
-#define PROGRAM_START		(20 * GIB)
-#define PROGRAM_SPAN		(128 * GIB)
 #define STACK_TOP_GAP		SZ_64M
 #define STACK_GAP_MIN		SZ_128M
 #define STACK_GAP_MAX		(RPAL_SLOT_SIZE / 4)
 #define STACK_RANDOM_BITS	22	/* pages: 16 GiB */
 #define MMAP_RANDOM_BITS	22	/* pages: 16 GiB */
-
-/* Mappings below the first slot can never be shared: they stay private. */
-#define LOW_END			RPAL_SLOT_SIZE
 
 static struct rpal_space *laid_out_space(void)
 {
@@ -172,7 +168,7 @@ int rpal_layout_fits(struct rpal_space *space)
 
 	space->private_low = false;
 	for_each_vma(vmi, vma) {
-		if (vma->vm_end <= LOW_END) {
+		if (vma->vm_end <= RPAL_LOW_END) {
 			space->private_low = true;
 			continue;
 		}
@@ -208,58 +204,103 @@ void rpal_layout_begin(struct rpal_space *space)
 	space->laid_out = true;
 }
 
-static bool may_be_low(struct rpal_space *space, unsigned long addr,
-		       unsigned long len, unsigned long flags)
-{
-	if (len > LOW_END || in_compat_syscall())
-		return false;
-	if (flags & MAP_32BIT)
-		return true;
-	/* While exec runs, low fixed addresses are a program to be placed. */
-	return (flags & MAP_FIXED) && addr <= LOW_END - len &&
-	       !(current->in_execve && addr);
-}
-
 /*
  * Is exec about to map the program where it likes best? Only the stack is there then.
- * That place may be in the slot by chance, but where the mappings or the stack go.
  */
-static bool is_program(unsigned long flags)
+static bool is_program(const struct file *file)
 {
-	return current->in_execve && (flags & MAP_FIXED) &&
-	       current->mm->map_count == 1;
+	return current->in_execve && file && current->mm->map_count == 1;
 }
 
 /* get_unmapped_area(file, addr, len, pgoff, flags, ...) */
 RPAL_CALLBACK(rpal_on_get_unmapped_area)
 {
 	struct rpal_space *space = laid_out_space();
-	unsigned long addr, len, flags;
+	struct rpal_mapping m;
 
 	if (!space || rpal_debug_no_clamp)
 		return;
 	rpal_hook_fired(hook);
-	addr = regs->si;
-	len = regs->dx;
-	flags = regs->r8;
-	if (may_be_low(space, addr, len, flags)) {
+	m = (struct rpal_mapping) {
+		.base = space->base,
+		.addr = regs->si,
+		.len = regs->dx,
+		.fixed = regs->r8 & MAP_FIXED,
+		.low = regs->r8 & MAP_32BIT,
+		.compat = in_compat_syscall(),
+		.exec = current->in_execve,
+		.program = is_program((struct file *)regs->di),
+	};
+	switch (rpal_where(&m)) {
+	case RPAL_KEEP:
+		break;
+	case RPAL_SEARCH_LOW:
+		regs->si = 0;
+		fallthrough;
+	case RPAL_LOW:
 		WRITE_ONCE(space->private_low, true);
 		rpal_count(RPAL_STAT_PRIVATE_LOW);
-		return;
-	}
-	if (len > RPAL_SLOT_SIZE || (flags & MAP_32BIT) ||
-	    in_compat_syscall()) {
+		break;
+	case RPAL_SEARCH:
+		regs->si = 0;
+		break;
+	case RPAL_MOVE:
+		regs->si = rpal_program_place(space->base, m.addr);
+		break;
+	case RPAL_REFUSE:
 		regs->dx = ~0UL;		/* becomes -ENOMEM */
-		return;
+		break;
 	}
-	if (rpal_in_slot(space, addr, len) && !is_program(flags))
+}
+
+/* In place of security_mmap_addr(). */
+static int address_refused(unsigned long addr)
+{
+	return -ENOMEM;
+}
+
+/*
+ * security_mmap_addr(addr): asked about what every search has come to. Files bring
+ * searches of their own: whatever these think of, nothing is mapped out of the slot.
+ */
+RPAL_CALLBACK(rpal_on_security_mmap_addr)
+{
+	struct rpal_space *space = laid_out_space();
+	unsigned int slot = regs->di >> RPAL_SLOT_SHIFT;
+
+	if (!space || rpal_debug_no_clamp)
 		return;
-	if (!(flags & MAP_FIXED))
-		regs->si = 0;			/* only a hint */
-	else if (current->in_execve && addr)
-		regs->si = space->base + PROGRAM_START + addr % PROGRAM_SPAN;
-	else
-		regs->dx = ~0UL;
+	rpal_hook_fired(hook);
+	if (slot && slot != space->slot)
+		rpal_divert(regs, address_refused);
+}
+
+/* In place of expand_downwards(). */
+static int growth_refused(struct vm_area_struct *vma, unsigned long address)
+{
+	return -ENOMEM;
+}
+
+/*
+ * expand_downwards(vma, address): nothing else says where a stack may grow to, and a
+ * piece of it that mremap() has moved to the begin of the slot grows, too. Whose it is
+ * does not depend on the current task: a debugger lets stacks of others grow.
+ */
+RPAL_CALLBACK(rpal_on_expand_downwards)
+{
+	struct vm_area_struct *vma = (struct vm_area_struct *)regs->di;
+	struct rpal_space *space;
+	bool leaves = false;
+
+	rcu_read_lock();
+	space = rpal_space_of(vma->vm_mm);
+	if (space && READ_ONCE(space->laid_out)) {
+		rpal_hook_fired(hook);
+		leaves = vma->vm_start >= space->base && regs->si < space->base;
+	}
+	rcu_read_unlock();
+	if (leaves && !rpal_debug_no_clamp)
+		rpal_divert(regs, growth_refused);
 }
 
 /* vm_unmapped_area(info): every search, top-down or not, shmem, huge pages */
@@ -272,7 +313,7 @@ RPAL_CALLBACK(rpal_on_vm_unmapped_area)
 		return;
 	rpal_hook_fired(hook);
 	info = (struct vm_unmapped_area_info *)regs->di;
-	if (info->high_limit <= LOW_END)
+	if (info->high_limit <= RPAL_LOW_END)
 		return;				/* MAP_32BIT */
 	if (info->low_limit < space->base || info->low_limit >= space->end)
 		info->low_limit = space->base + PAGE_SIZE;

@@ -31,6 +31,23 @@ struct rpal_notice_node *rpal_notice_alloc(void)
 	return kzalloc(sizeof(struct rpal_notice_node), GFP_KERNEL_ACCOUNT);
 }
 
+/*
+ * One that was not read yet says less than a newer one of the same id: for that to be
+ * linked again, whoever had the id before must have gone.
+ */
+static void drop_older(struct rpal_file *file, u32 id)
+{
+	struct rpal_notice_node *node;
+
+	list_for_each_entry(node, &file->gone, node) {
+		if (node->notice.id != id)
+			continue;
+		list_del(&node->node);
+		kfree(node);
+		return;
+	}
+}
+
 /**
  * rpal_notice_add() - a link has ended
  * @file:	owns the service at one end
@@ -39,7 +56,8 @@ struct rpal_notice_node *rpal_notice_alloc(void)
  * @id:		its id
  * @reason:	RPAL_GONE_*
  *
- * Nobody is woken: see rpal_notice_wake().
+ * Nobody is woken: see rpal_notice_wake(). There is at most one notice for each id, so
+ * who does not read them has 254 at most.
  *
  * Context: rpal_lock held.
  */
@@ -47,6 +65,7 @@ void rpal_notice_add(struct rpal_file *file, struct rpal_notice_node *node,
 		     u64 key, u32 id, u32 reason)
 {
 	lockdep_assert_held(&rpal_lock);
+	drop_older(file, id);
 	node->notice.key = key;
 	node->notice.id = id;
 	node->notice.reason = reason;

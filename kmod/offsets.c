@@ -9,5 +9,6 @@
 static void __used offsets(void)
 {
 	OFFSET(RPAL_TASK_MM, task_struct, mm);
+	OFFSET(RPAL_VMA_MM, vm_area_struct, vm_mm);
 	OFFSET(RPAL_MM_SUBSCRIPTIONS, mm_struct, notifier_subscriptions);
 }

@@ -187,6 +187,8 @@ struct rpal_ask {
  * @placed_by:	whose program it is; under rpal_lock
  * @dead:	the mm is gone; under rpal_lock
  * @peers:	slots of linked services; under rpal_lock
+ * @copies:	by slot, what this mm's table says of a peer's: set by us alone; under
+ *		rpal_lock
  * @known:	slots of services with which there has been a link: calls that
  *		were begun through it may still run; under rpal_lock
  * @tgid:	the process that was placed, set together with @laid_out
@@ -227,6 +229,7 @@ struct rpal_space {
 	struct rpal_user *placed_by;
 	bool dead;
 	DECLARE_BITMAP(peers, RPAL_NR_SLOTS);
+	u64 copies[RPAL_NR_SLOTS];
 	DECLARE_BITMAP(known, RPAL_NR_SLOTS);
 
 	struct pid *tgid;
@@ -304,9 +307,9 @@ void rpal_layout_begin(struct rpal_space *space);
 
 /* --------------------------------------------------------------- link.c */
 
-void rpal_link(struct rpal_space *a, struct rpal_space *b);
+int rpal_link(struct rpal_space *a, struct rpal_space *b);
 void rpal_unlink(struct rpal_space *a, struct rpal_space *b);
-bool rpal_link_sync(struct rpal_space *a, struct rpal_space *b);
+void rpal_link_sync(struct rpal_space *a, struct rpal_space *b);
 bool rpal_link_none(struct rpal_space *space);
 void rpal_link_invalidate(struct rpal_space *space, unsigned long start,
 			  unsigned long end);

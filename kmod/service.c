@@ -417,7 +417,7 @@ static int ask_locked(struct rpal_space *space, struct rpal_space *peer,
 		      struct rpal_request *req, struct rpal_ask *ask,
 		      bool exempt)
 {
-	int err;
+	int err = 0;
 
 	/* Either may have ended while rights were checked. */
 	if (!space->asks)
@@ -434,9 +434,15 @@ static int ask_locked(struct rpal_space *space, struct rpal_space *peer,
 	space->asks[peer->slot] = *ask;
 	if (asked_locked(peer, space)) {
 		if (still_valid(space, &peer->asks[space->slot]))
-			rpal_link(space, peer);
+			err = rpal_link(space, peer);
 		else
 			drop_ask_locked(peer, space);
+	}
+	if (err) {
+		/* The caller keeps what the request would have had. */
+		space->asks[peer->slot] = (struct rpal_ask) {};
+		rpal_uncharge(space->user, RPAL_LIMIT_LINKS);
+		return err;
 	}
 	req->id = peer->slot;
 	req->state = state_locked(space, peer);
@@ -462,7 +468,7 @@ static struct rpal_space *find_get(u64 key)
  *
  * Context: may sleep.
  * Return: 0, -ENXIO, -EPERM, -EINVAL, -ENOENT, -EALREADY, -EACCES, -ENOTUNIQ,
- * -EDQUOT, -ENOMEM.
+ * -EDQUOT, -ERANGE, -ENOMEM.
  */
 int rpal_service_request(struct rpal_file *file, struct rpal_request *req)
 {

@@ -146,10 +146,7 @@ static void space_release(struct mmu_notifier *mn, struct mm_struct *mm)
 static void space_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
 			     unsigned long start, unsigned long end)
 {
-	struct rpal_space *space = container_of(mn, struct rpal_space, mn);
-
-	if (end > space->base && start < space->end)
-		rpal_link_invalidate(space, start, end);
+	rpal_link_invalidate(container_of(mn, struct rpal_space, mn), start, end);
 }
 
 /* The space was put in the table just before, under this mm. */

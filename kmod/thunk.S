@@ -115,6 +115,27 @@ SYM_DATA(rpal_hook_\name, .quad 0)
 .endm
 
 /*
+ * The same for functions that are about another's memory, too: what counts is the mm
+ * that the first argument leads to. When hooks are tried that is no address.
+ */
+.macro HOOK_OF name mm:vararg
+SYM_FUNC_START(rpal_enter_\name)
+	cmpq	$0, rpal_trying(%rip)
+	jne	2f
+	movq	\mm, %rax
+	cmpq	$0, RPAL_MM_SUBSCRIPTIONS(%rax)
+	jne	2f
+	RET
+2:	movq	rpal_hook_\name(%rip), %rax
+	jmp	hook_enter
+SYM_FUNC_END(rpal_enter_\name)
+	.pushsection .bss
+	.balign	8
+SYM_DATA(rpal_hook_\name, .quad 0)
+	.popsection
+.endm
+
+/*
  * Call rpal_hook_enter(hook, regs). Of its registers only the six of arguments and
  * ip are there, which is where it returns to: into the function, if it is not changed.
  */
@@ -147,11 +168,15 @@ SYM_FUNC_END(hook_enter)
 
 	HOOK	get_unmapped_area
 	HOOK	vm_unmapped_area
+	HOOK	security_mmap_addr
 	HOOK	mmap_region
+	HOOK_OF	expand_downwards, RPAL_VMA_MM(%rdi)
 	HOOK	do_mprotect_pkey
 	HOOK	signal_setup_done, rpal_nr_heirs
 	HOOK	bad_area_nosemaphore
 	HOOK	pin_user_pages_fast
+	HOOK	get_user_pages_fast_only
+	HOOK_OF	flush_tlb_mm_range, %rdi
 	HOOK	arch_do_signal_or_restart
 	HOOK	force_sig_info_to_task
 	HOOK	unhandled_signal

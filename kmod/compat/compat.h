@@ -46,11 +46,17 @@ static inline int rpal_direct_off(struct ftrace_ops *ops, unsigned long addr)
 	return RPAL_UNREGISTER_DIRECT(ops, addr);
 }
 
-/* The notifier that follows every flush of a mm's TLB entries. */
+/*
+ * The notifier that follows a flush of a mm's TLB entries. Before 6.6 it does not follow
+ * every flush, and some at a later time, when a page may be somebody else's already: then
+ * the flush itself is hooked. The notifier is for batches of single pages, which are
+ * flushed for all mms at once.
+ */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 #define RPAL_INVALIDATE_OP	arch_invalidate_secondary_tlbs
 #else
 #define RPAL_INVALIDATE_OP	invalidate_range
+#define RPAL_HOOK_FLUSH		1
 #endif
 
 /* The one function through which every search for an address goes. */
@@ -70,6 +76,14 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 {
 	vma->vm_flags &= ~flags;
 }
+#endif
+
+/* What an access to a shadow stack is known by. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define RPAL_PF_SHSTK	X86_PF_SHSTK
+#else
+#define RPAL_PF_SHSTK	0
+#define VM_SHADOW_STACK	VM_NONE
 #endif
 
 /* Does the current task have a shadow stack, which a call cannot switch? */

@@ -261,7 +261,8 @@ struct rpal_register {
  * has this key), -EINVAL (own key), -EALREADY (asked before), -EACCES (the
  * caller may not read the peer by the rules of ptrace), -ENOTUNIQ (both use
  * the same protection key), -EDQUOT (the user's services have asked too often: a
- * link counts on both sides), -ENOMEM.
+ * link counts on both sides), -ERANGE (one of the two has memory where the other's would
+ * be, which the module does not let come about), -ENOMEM.
  *
  * The link exists from the moment when both have asked, in any order.
  *
