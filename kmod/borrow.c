@@ -64,6 +64,32 @@ static struct rpal_tcb *callee_of(struct rpal_tcb *t)
 	return is_lent(t, callee) ? callee : NULL;
 }
 
+/**
+ * rpal_caller() - in whose call is a thread
+ * @t:		the thread
+ *
+ * Its word is user space's to write, so it names somebody only if that one says the
+ * same, and if the kernel knows that the thread's context may be with it.
+ *
+ * Context: RCU read side.
+ * Return: the caller, NULL if there is none.
+ */
+struct rpal_tcb *rpal_caller(struct rpal_tcb *t)
+{
+	u64 word = rpal_word(t) & ~(u64)RPAL_ST_PENDING;
+	struct rpal_tcb *caller;
+
+	if (rpal_word_state(word) != RPAL_ST_CALL)
+		return NULL;
+	caller = rpal_thread_find(rpal_word_tid(word));
+	if (!caller || caller == t || caller->call_word != word)
+		return NULL;
+	if (!READ_ONCE(caller->dead) &&
+	    READ_ONCE(caller->block->callee) != t->tid)
+		return NULL;
+	return is_lent(caller, t) ? caller : NULL;
+}
+
 static bool is_in(const struct chain *chain, const struct rpal_tcb *t)
 {
 	int i;
@@ -291,6 +317,8 @@ static void end_unclaimed(struct chain *chain, struct pt_regs *regs,
 		   ip_within(regs->ip, ranges->home_start, ranges->home_end)) {
 		end_with(ending, t, RPAL_END_FINISHED, regs->r8, regs->r9);
 		callee = rpal_thread_find(tid);
+		if (callee && !rpal_thread_linked(t, callee))
+			callee = NULL;
 		if (callee)
 			rpal_account_call(t, callee);
 		if (callee && (rpal_word(callee) & RPAL_ST_PENDING))
@@ -391,8 +419,11 @@ static bool fill_mail(struct chain *chain, int i, const struct delivery *d,
 		rpal_thread_wake(t);
 		return false;
 	}
-	if (t->full) {
-		/* Forged: two tasks claim to run it at a time. */
+	if (!t->in_wait || t->full || t->have_context || t->lazy_caller) {
+		/*
+		 * Forged: two tasks claim to run it at a time, or it has gone its own way
+		 * since its word was read.
+		 */
 		raw_spin_unlock(&t->lock);
 		rpal_count(RPAL_STAT_FORGED);
 		return false;
@@ -527,12 +558,22 @@ static void account_calls(struct chain *chain)
 	}
 }
 
+/*
+ * A trap that will not come again when the receiver goes on: its signal goes along. A bus
+ * lock is told of behind the instruction; by its signal it cannot be told from a misaligned
+ * access, which does come again, to the same end.
+ */
+static bool has_done_its_work(const struct kernel_siginfo *info)
+{
+	return info->si_signo == SIGTRAP ||
+	       (info->si_signo == SIGBUS && info->si_code == BUS_ADRALN);
+}
+
 static enum rpal_outcome hand_over(struct rpal_tcb *self, struct pt_regs *regs,
 				   enum rpal_reason why,
 				   struct kernel_siginfo *info)
 {
-	/* What has done its work and will not come again when the receiver goes on. */
-	bool trap = info && info->si_signo == SIGTRAP;
+	bool trap = info && has_done_its_work(info);
 	enum rpal_outcome outcome = RPAL_RESTORED;
 	struct ending ending = {};
 	struct rpal_context live;
@@ -609,7 +650,7 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 	enum rpal_outcome outcome = RPAL_OWN;
 	struct rpal_tcb *self;
 
-	if (!user_mode(regs))
+	if (!user_mode(regs) || rpal_context_of_guest())
 		return RPAL_OWN;
 	rcu_read_lock();
 	self = rpal_thread_current();

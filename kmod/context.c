@@ -8,6 +8,8 @@
  * stack pointer may be anything; the instruction pointer is one that was
  * registered, or one at which the CPU really was.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/string.h>
 #include <asm/fpu/api.h>
 #include <asm/fpu/types.h>
@@ -153,8 +155,12 @@ void rpal_context_fpu_save(struct rpal_context *ctx)
 	unsafe_memcpy(x, own_image(),
 		      min(ctx->fpu_size, current->thread.fpu.fpstate->size),
 		      /* both are allocated with the size in the fpstate */);
-	/* Supervisor state is the task's, not the code's that it runs. */
-	x->header.xfeatures &= ~(u64)XFEATURE_MASK_SUPERVISOR_SUPPORTED;
+	/*
+	 * Supervisor state is the task's, not the code's that it runs. State that a task
+	 * asks for (AMX) has no room in the images of those that have not.
+	 */
+	x->header.xfeatures &= ~(u64)(XFEATURE_MASK_SUPERVISOR_SUPPORTED |
+				      XFEATURE_MASK_USER_DYNAMIC);
 }
 
 /* After its image was changed: it must be loaded again. */
@@ -186,11 +192,122 @@ void rpal_context_enter(const struct rpal_context *ctx)
 	struct pt_regs *regs = current_pt_regs();
 
 	*regs = ctx->regs;
+	/* Whatever the source says: user code, that can be interrupted. */
+	regs->cs = __USER_CS;
+	regs->ss = __USER_DS;
+	regs->flags |= X86_EFLAGS_IF;
 	/* Whoever steps through this task goes on with it. */
 	if (test_thread_flag(TIF_SINGLESTEP))
 		regs->flags |= X86_EFLAGS_TF;
 	write_pkru(ctx->pkru);
 	wrfsbase(ctx->fsbase);
+}
+
+/* Components of the compacted format: as the CPU describes them. */
+#define FIRST_EXTENDED	2
+#define NR_COMPONENTS	63
+
+static struct {
+	u32 size;		/* in bytes */
+	bool aligned;		/* to 64 bytes */
+} components[NR_COMPONENTS];
+
+/**
+ * rpal_context_module_init() - ask the CPU how it saves registers
+ *
+ * Context: module load.
+ * Return: 0, or -ENODEV on a CPU that cannot call.
+ */
+int rpal_context_module_init(void)
+{
+	u32 size, offset, flags, unused;
+	int i;
+
+	if (!boot_cpu_has(X86_FEATURE_FSGSBASE)) {
+		pr_err("this CPU or kernel has no FSGSBASE, which calls need\n");
+		return -ENODEV;
+	}
+	/* Without it images have no header. */
+	if (!boot_cpu_has(X86_FEATURE_XSAVE)) {
+		pr_err("this CPU or kernel has no XSAVE, which calls need\n");
+		return -ENODEV;
+	}
+	for (i = FIRST_EXTENDED; i < NR_COMPONENTS; i++) {
+		cpuid_count(0xd, i, &size, &offset, &flags, &unused);
+		components[i].size = size;
+		components[i].aligned = flags & 2;
+	}
+	return 0;
+}
+
+/* Where the next component is in an image of these, and what is behind it. */
+static unsigned int place_of(u64 layout, int i, unsigned int *end)
+{
+	unsigned int at = *end;
+
+	if (!(layout & BIT_ULL(i)))
+		return 0;
+	if (components[i].aligned)
+		at = ALIGN(at, 64);
+	*end = at + components[i].size;
+	return at;
+}
+
+/*
+ * Component by component: the task's own supervisor state stays where it is, and what
+ * its image has no room for, or is not allowed to hold, is left out. If such state were
+ * marked as there, the kernel would fault when it loads the image.
+ */
+static void install_compacted(struct xregs_state *to,
+			      const struct xregs_state *from, u64 allowed)
+{
+	unsigned int to_end = sizeof(to->i387) + sizeof(to->header);
+	unsigned int from_end = to_end;
+	int i;
+
+	for (i = FIRST_EXTENDED; i < NR_COMPONENTS; i++) {
+		unsigned int a = place_of(to->header.xcomp_bv, i, &to_end);
+		unsigned int b = place_of(from->header.xcomp_bv, i, &from_end);
+
+		if (!a || !b || !(allowed & BIT_ULL(i)))
+			continue;
+		unsafe_memcpy((void *)to + a, (const void *)from + b,
+			      components[i].size,
+			      /* both images have the component */);
+	}
+}
+
+static void install_image(const struct rpal_context *ctx)
+{
+	struct fpstate *fpstate = current->thread.fpu.fpstate;
+	const struct xregs_state *from = ctx->fpu;
+	struct xregs_state *to = own_image();
+	u64 supervisor = to->header.xfeatures & XFEATURE_MASK_SUPERVISOR_SUPPORTED;
+	u64 allowed = fpstate->xfeatures & ~fpstate->xfd &
+		      ~(u64)(XFEATURE_MASK_SUPERVISOR_SUPPORTED |
+			     XFEATURE_MASK_USER_DYNAMIC);
+
+	if (to->header.xcomp_bv & XCOMP_BV_COMPACTED_FORMAT)
+		install_compacted(to, from, allowed);
+	else
+		unsafe_memcpy(to->extended_state_area, from->extended_state_area,
+			      min(ctx->fpu_size, fpstate->size) - sizeof(*to),
+			      /* both are allocated with the size in the fpstate */);
+	to->i387 = from->i387;
+	to->header.xfeatures = (from->header.xfeatures & allowed) | supervisor;
+}
+
+/**
+ * rpal_context_of_guest() - is the current task's image that of a virtual machine
+ *
+ * A thread that runs one has its registers swapped for the machine's: it is in a system
+ * call of its own then, and nothing of it can be handed over.
+ *
+ * Context: the task itself.
+ */
+bool rpal_context_of_guest(void)
+{
+	return READ_ONCE(current->thread.fpu.fpstate)->is_guest;
 }
 
 /**
@@ -202,9 +319,7 @@ void rpal_context_enter(const struct rpal_context *ctx)
 void rpal_context_install(struct rpal_context *ctx)
 {
 	kernel_fpu_begin();
-	unsafe_memcpy(own_image(), ctx->fpu,
-		      min(ctx->fpu_size, current->thread.fpu.fpstate->size),
-		      /* both are allocated with the size in the fpstate */);
+	install_image(ctx);
 	image_changed();
 	kernel_fpu_end();
 	if (ctx->trapped) {

@@ -44,8 +44,25 @@ static bool dispatch_borrowed(struct pt_regs *regs)
 }
 
 /* Of 32-bit code. */
-#define NR_IA32_PRCTL	172
-#define NR_IA32_RSEQ	386
+#define NR_IA32_PRCTL		172
+#define NR_IA32_ARCH_PRCTL	384
+#define NR_IA32_RSEQ		386
+
+/* Of arch_prctl(); the headers of some kernels do not have them. */
+#define REQ_XCOMP_PERM		0x1023
+#define REQ_XCOMP_GUEST_PERM	0x1025
+#define SHSTK_ENABLE		0x5001
+
+/*
+ * What check_task() refuses at registration must not come later: state that calls do not
+ * carry along. Other threads can ask for AMX all the same, for the whole process, so that
+ * contexts are copied without it does not rely on this.
+ */
+static bool wants_more_state(unsigned long option)
+{
+	return option == REQ_XCOMP_PERM || option == REQ_XCOMP_GUEST_PERM ||
+	       option == SHSTK_ENABLE;
+}
 
 /*
  * A thread that turned syscall user dispatch on or off would lose the mark by
@@ -55,17 +72,21 @@ static bool dispatch_borrowed(struct pt_regs *regs)
  */
 static bool must_not_make(struct pt_regs *regs)
 {
-	int prctl = in_ia32_syscall() ? NR_IA32_PRCTL : __NR_prctl;
-	int rseq = in_ia32_syscall() ? NR_IA32_RSEQ : __NR_rseq;
+	bool ia32 = in_ia32_syscall();
 	int nr = syscall_get_nr(current, regs);
 	unsigned long args[6];
 
-	if (nr != prctl && nr != rseq)
-		return false;
+	/* The same call by another table. */
+	if (!ia32)
+		nr &= ~__X32_SYSCALL_BIT;
 	syscall_get_arguments(current, regs, args);
-	if (nr == prctl)
+	if (nr == (ia32 ? NR_IA32_PRCTL : __NR_prctl))
 		return (int)args[0] == PR_SET_SYSCALL_USER_DISPATCH;
-	return !rpal_debug_no_rseq && !(args[2] & RSEQ_FLAG_UNREGISTER);
+	if (nr == (ia32 ? NR_IA32_ARCH_PRCTL : __NR_arch_prctl))
+		return wants_more_state(args[0]);
+	if (nr == (ia32 ? NR_IA32_RSEQ : __NR_rseq))
+		return !rpal_debug_no_rseq && !(args[2] & RSEQ_FLAG_UNREGISTER);
+	return false;
 }
 
 /* In place of syscall_user_dispatch(): the system call is not made. */
@@ -189,6 +210,31 @@ static bool is_debuggers(const struct kernel_siginfo *info)
 	       (info->si_code == TRAP_TRACE && test_thread_flag(TIF_FORCED_TF));
 }
 
+/* enum sig_handler of kernel/signal.c: the task may have a handler, and go on. */
+#define HANDLER_CURRENT	0
+
+/*
+ * Is it of an instruction, which raises it again when the receiver makes it? Only that may
+ * be put off. What ends a task for what it has done in the kernel, a system call that its
+ * filter does not allow or an exec that has failed in the middle, is the task's own.
+ */
+static bool comes_again(const struct kernel_siginfo *info, int handler)
+{
+	/* In a system call: those of borrowed code never begin. */
+	if (handler != HANDLER_CURRENT || (long)current_pt_regs()->orig_ax >= 0)
+		return false;
+	switch (info->si_signo) {
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGFPE:
+	case SIGILL:
+	case SIGTRAP:
+		return info->si_code > 0;
+	default:
+		return false;
+	}
+}
+
 /* In place of force_sig_info_to_task(), for the current task. */
 static int force_as_itself(struct kernel_siginfo *info,
 			   struct task_struct *task, int handler)
@@ -213,7 +259,7 @@ RPAL_CALLBACK(rpal_on_force_sig_info_to_task)
 	if (is_debuggers(info)) {
 		if (not_itself())
 			rpal_divert(regs, step_passed_over);
-	} else if (says_it_calls()) {
+	} else if (comes_again(info, regs->dx) && says_it_calls()) {
 		rpal_divert(regs, force_as_itself);
 	}
 }

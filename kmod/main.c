@@ -20,10 +20,9 @@ static int __init rpal_init(void)
 {
 	int err;
 
-	if (!boot_cpu_has(X86_FEATURE_FSGSBASE)) {
-		pr_err("this CPU or kernel has no FSGSBASE, which calls need\n");
-		return -ENODEV;
-	}
+	err = rpal_context_module_init();
+	if (err)
+		return err;
 	err = rpal_sym_init();
 	if (err)
 		return err;

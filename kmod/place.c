@@ -5,14 +5,14 @@
  * The module is a binary format, asked before all others: it prepares the new
  * mm of a program that is to be placed, or refuses, and then says -ENOEXEC so
  * that the kernel's ELF loader goes on. For any other program it compares four
- * bytes and looks at an empty list.
+ * bytes and sees that nothing was asked for.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/binfmts.h>
 #include <linux/elf.h>
 #include <linux/fs.h>
-#include <linux/list.h>
+#include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/pid.h>
 #include <linux/string.h>
@@ -25,8 +25,13 @@
 #define MARK		"RPAL"
 #define MARK_SIZE	4
 
+/*
+ * Placements that were asked for, by the task that they are for: at most one for each
+ * that is alive, so what an exec looks at does not grow with what others have asked for.
+ */
 static DEFINE_SPINLOCK(pending_lock);
-static LIST_HEAD(pending_list);		/* under pending_lock */
+static DEFINE_HASHTABLE(pendings, 10);		/* under pending_lock */
+static atomic_t nr_pending = ATOMIC_INIT(0);	/* changed under pending_lock */
 
 static bool is_elf(const struct linux_binprm *bprm)
 {
@@ -67,28 +72,48 @@ static bool gains_privilege(const struct linux_binprm *bprm)
 
 static void pending_remove_locked(struct rpal_pending *pending)
 {
-	list_del(&pending->node);
+	hash_del(&pending->node);
 	put_pid(pending->pid);
 	pending->pid = NULL;
+	atomic_dec(&nr_pending);
 }
 
 /* The current task's pending placement; under pending_lock. */
 static struct rpal_pending *pending_find_locked(void)
 {
+	struct pid *self = task_pid(current);
 	struct rpal_pending *pending;
 
-	list_for_each_entry(pending, &pending_list, node) {
-		if (pending->pid == task_pid(current))
+	hash_for_each_possible(pendings, pending, node, (unsigned long)self) {
+		if (pending->pid == self)
 			return pending;
 	}
 	return NULL;
+}
+
+/* A task that has ended needs none, though the file may stay open elsewhere. */
+static void pending_add_locked(struct rpal_pending *pending)
+{
+	struct pid *self = task_pid(current);
+	struct rpal_pending *other;
+	struct hlist_node *next;
+
+	hash_for_each_possible_safe(pendings, other, next, node,
+				    (unsigned long)self) {
+		if (other->pid == self || !pid_has_task(other->pid, PIDTYPE_PID))
+			pending_remove_locked(other);
+	}
+	pending->pid = get_pid(self);
+	hash_add(pendings, &pending->node, (unsigned long)self);
+	atomic_inc(&nr_pending);
 }
 
 static bool pending_read(u32 *flags, char *group)
 {
 	struct rpal_pending *pending;
 
-	if (list_empty_careful(&pending_list))
+	/* Who asks is the task itself, so it sees what it has added. */
+	if (!atomic_read(&nr_pending))
 		return false;
 	spin_lock(&pending_lock);
 	pending = pending_find_locked();
@@ -100,13 +125,13 @@ static bool pending_read(u32 *flags, char *group)
 	return pending;
 }
 
-/* All that this task has asked for, on whatever file. */
 static void pending_consume(void)
 {
 	struct rpal_pending *pending;
 
 	spin_lock(&pending_lock);
-	while ((pending = pending_find_locked()))
+	pending = pending_find_locked();
+	if (pending)
 		pending_remove_locked(pending);
 	spin_unlock(&pending_lock);
 }
@@ -136,6 +161,8 @@ static bool keys_allow(u32 flags)
  * @file:	the file it was asked on
  * @place:	what is asked, already copied
  *
+ * It takes the place of what the task has asked for before, on whatever file.
+ *
  * Context: process context.
  * Return: 0, -EINVAL, -EOPNOTSUPP or -ESHUTDOWN.
  */
@@ -154,10 +181,9 @@ int rpal_place_ask(struct rpal_file *file, const struct rpal_place *place)
 	spin_lock(&pending_lock);
 	if (pending->pid)
 		pending_remove_locked(pending);
-	pending->pid = get_pid(task_pid(current));
 	pending->flags = place->flags;
 	strscpy(pending->group, place->group, RPAL_GROUP_LEN);
-	list_add(&pending->node, &pending_list);
+	pending_add_locked(pending);
 	spin_unlock(&pending_lock);
 	return 0;
 }

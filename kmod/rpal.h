@@ -320,7 +320,7 @@ struct rpal_file;
 
 /* A placement that was asked for: belongs to a file, meant for one task. */
 struct rpal_pending {
-	struct list_head node;
+	struct hlist_node node;
 	struct pid *pid;
 	u32 flags;
 	char group[RPAL_GROUP_LEN];
@@ -390,6 +390,10 @@ int rpal_thread_exit(struct rpal_file *file);
 void rpal_thread_service_gone(struct rpal_space *space, bool alive);
 int rpal_thread_module_init(void);
 void rpal_thread_module_exit(void);
+
+/* ------------------------------------------------------------ context.c */
+
+int rpal_context_module_init(void);
 
 /* --------------------------------------------------------------- wait.c */
 

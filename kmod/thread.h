@@ -185,6 +185,7 @@ void rpal_thread_get(struct rpal_tcb *t);
 bool rpal_thread_linked(struct rpal_tcb *a, struct rpal_tcb *b);
 
 /* context.c */
+bool rpal_context_of_guest(void);
 void rpal_context_from_block(struct rpal_context *ctx, struct rpal_tcb *t,
 			     unsigned long ip, s64 ax, s64 dx);
 void rpal_context_live(struct rpal_context *ctx, struct pt_regs *regs,
@@ -220,6 +221,7 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 bool rpal_in_call(struct rpal_tcb *t);
 struct rpal_tcb *rpal_borrowed(struct rpal_tcb *t);
 struct rpal_tcb *rpal_callee(struct rpal_tcb *t);
+struct rpal_tcb *rpal_caller(struct rpal_tcb *t);
 
 /* watch.c */
 void rpal_watch_end(struct rpal_tcb *t);

@@ -83,14 +83,12 @@ static struct task_struct *runner_of(struct rpal_tcb *t)
 
 	rcu_read_lock();
 	for (depth = 0; at && depth <= RPAL_MAX_DEPTH; depth++) {
-		u64 word = rpal_word(at);
-
-		if (rpal_word_state(word) != RPAL_ST_CALL) {
+		if (rpal_word_state(rpal_word(at)) != RPAL_ST_CALL) {
 			if (at != t)
 				task = get_task_struct(at->task);
 			break;
 		}
-		at = rpal_thread_find(rpal_word_tid(word));
+		at = rpal_caller(at);
 	}
 	rcu_read_unlock();
 	return task;
@@ -188,23 +186,44 @@ struct waiter {
 	int code;
 };
 
-/* Not while somebody charges its task with CPU time. */
-static void leave_wait(struct rpal_tcb *t)
-{
-	raw_spin_lock(&t->lock);
-	WRITE_ONCE(t->full, false);
-	WRITE_ONCE(t->in_wait, false);
-	raw_spin_unlock(&t->lock);
-}
-
+/*
+ * Nobody writes into a mailbox that is full, so it is read without the lock. The lock, when
+ * the wait ends: not while somebody charges its task with CPU time.
+ */
 static void install_work(struct callback_head *work)
 {
 	struct rpal_tcb *t = container_of(work, struct rpal_tcb, install);
 
 	rpal_context_install(&t->mail);
+	raw_spin_lock(&t->lock);
 	WRITE_ONCE(t->have_context, false);
-	leave_wait(t);
+	WRITE_ONCE(t->full, false);
+	WRITE_ONCE(t->in_wait, false);
+	raw_spin_unlock(&t->lock);
 	rpal_thread_put(t);
+}
+
+/*
+ * End the wait without a context from elsewhere: false if one is in the mailbox, which
+ * user space's word does not change. Whoever has filled it hands it out soon.
+ */
+static bool leave_wait(struct rpal_tcb *t)
+{
+	bool left;
+
+	raw_spin_lock(&t->lock);
+	left = !t->full;
+	if (left)
+		WRITE_ONCE(t->in_wait, false);
+	raw_spin_unlock(&t->lock);
+	return left;
+}
+
+static void await_context(struct rpal_tcb *t)
+{
+	/* Pairs with hand_out(). */
+	while (!smp_load_acquire(&t->have_context))
+		schedule_timeout_uninterruptible(1);
 }
 
 static enum step go_home(struct waiter *w, int code)
@@ -424,6 +443,10 @@ static int wait_in_call(struct waiter *w, bool reply)
 	step = wait_for_it(w);
 	if (w->file)
 		poll_freewait(&w->poll);
+	if (step == STEP_HOME && !leave_wait(t)) {
+		await_context(t);
+		step = STEP_INSTALL;
+	}
 	if (step == STEP_INSTALL) {
 		/*
 		 * Not here: the way out of a system call overwrites ax; and
@@ -435,7 +458,6 @@ static int wait_in_call(struct waiter *w, bool reply)
 		return 0;
 	}
 	rpal_context_go_home(t, t->space->ranges.wait_ip, w->code, 0);
-	leave_wait(t);
 	return w->code;
 }
 

@@ -443,6 +443,22 @@ static int two_files(const void *unused)
 	return FAILED(errno);
 }
 
+/* However many files a task asks on: what counts is the last request, and its file. */
+static int many_files(const void *unused)
+{
+	int last = -1, i;
+
+	(void)unused;
+	for (i = 0; i < 500; i++) {
+		last = open(TEST_DEV, O_RDWR);
+		if (do_place(last, NULL))
+			return 62;
+	}
+	close(last);
+	exec_role(PROGRAM, "verdict");
+	return FAILED(errno);
+}
+
 static int used_once(const void *unused)
 {
 	int fd = open(TEST_DEV, O_RDWR);
@@ -562,6 +578,7 @@ static void requests(void)
 		{ "a search through PATH is one exec", search, PLACED },
 		{ "a request replaces the one before", request_replaced, UNPLACED },
 		{ "requests on two files are one placement", two_files, UNPLACED },
+		{ "of requests on many files the last one counts", many_files, UNPLACED },
 		{ "a request is good for one exec", used_once, UNPLACED },
 		{ "a child does not inherit a request", not_the_child, PLACED },
 		{ "a child of a placed program can be placed", child_of_placed, PLACED },

@@ -99,7 +99,7 @@ struct rpal_query {
  *
  * Holds for the next execve() of the calling task that reaches a program, and
  * ends with the task, with the file it was asked on, or with that execve().
- * A second request on the same file replaces the first.
+ * A second request replaces the first, on whatever file.
  *
  * Errors of the command: -EINVAL (group not terminated, flags), -EOPNOTSUPP
  * (the CPU has no protection keys and they were not waived), -ESHUTDOWN (switched
