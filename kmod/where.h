@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/rpal.h>
 
-#define RPAL_GIB		(1UL << 30)
+#define RPAL_GIB		0x40000000UL
 
 /* In the slot, from its begin. */
 #define RPAL_PROGRAM_START	(20 * RPAL_GIB)

@@ -78,6 +78,7 @@ HERE(REQUEST, EALREADY)
 HERE(REQUEST, EACCES)
 HERE(REQUEST, ENOTUNIQ)
 THERE(REQUEST, EDQUOT, "limits")
+NOWHERE(REQUEST, ERANGE, "needs memory out of the slot, which the module does not let come about")
 NOWHERE(REQUEST, ENOMEM, "needs the kernel to be out of memory")
 
 HERE(RELEASE, EINVAL)

@@ -146,21 +146,31 @@ struct odd {
 	struct segment s[MAX_SEGMENTS];
 };
 
-#define CODE { IMAGE, 2 * PAGE, 2 * PAGE }
-#define BARE(at, size) { at, 0, size }
+#define CODE                              \
+	{                                 \
+		IMAGE, 2 * PAGE, 2 * PAGE \
+	}
+#define BARE(at, size)      \
+	{                   \
+		at, 0, size \
+	}
 
 static const struct odd odd[] = {
 	{ "nothing odd", true, 1, { CODE } },
 	{ "memory without bytes, behind", true, 2, { CODE, BARE(IMAGE + GIB, 2 * PAGE) } },
 	{ "memory without bytes, far before", false, 2, { CODE, BARE(0x10000, 2 * PAGE) } },
-	{ "memory without bytes, far behind", false, 2, { CODE, BARE(IMAGE + 300 * GIB, 2 * PAGE) } },
+	{ "memory without bytes, far behind",
+	  false,
+	  2,
+	  { CODE, BARE(IMAGE + 300 * GIB, 2 * PAGE) } },
 	{ "first, and far before", false, 2, { BARE(0x10000, 2 * PAGE), CODE } },
 	{ "first, and near", false, 2, { BARE(IMAGE - GIB, 2 * PAGE), CODE } },
-	{ "more memory than bytes", true, 2,
-	  { CODE, { IMAGE + GIB, PAGE, 5 * PAGE } } },
-	{ "far before, more memory than bytes", false, 2,
-	  { CODE, { 0x10000, PAGE, 5 * PAGE } } },
-	{ "several slots before", false, 2, { { 4000 * GIB, 2 * PAGE, 2 * PAGE }, BARE(0x10000, PAGE) } },
+	{ "more memory than bytes", true, 2, { CODE, { IMAGE + GIB, PAGE, 5 * PAGE } } },
+	{ "far before, more memory than bytes", false, 2, { CODE, { 0x10000, PAGE, 5 * PAGE } } },
+	{ "several slots before",
+	  false,
+	  2,
+	  { { 4000 * GIB, 2 * PAGE, 2 * PAGE }, BARE(0x10000, PAGE) } },
 	{ "larger than a slot", false, 2, { CODE, BARE(IMAGE + GIB, 600 * GIB) } },
 	{ "almost as large as a slot", false, 2, { CODE, BARE(IMAGE + GIB, 505 * GIB) } },
 	{ "wraps", false, 2, { CODE, BARE(~0ULL - GIB + 1, GIB - PAGE) } },
@@ -193,10 +203,14 @@ static u64 next(u64 below)
 static u64 some_length(void)
 {
 	switch (next(4)) {
-	case 0: return next(8 * PAGE);
-	case 1: return next(GIB);
-	case 2: return next(600 * GIB);
-	default: return PAGE;
+	case 0:
+		return next(8 * PAGE);
+	case 1:
+		return next(GIB);
+	case 2:
+		return next(600 * GIB);
+	default:
+		return PAGE;
 	}
 }
 
