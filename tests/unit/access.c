@@ -40,7 +40,9 @@
 static void in_own_dev(mode_t mode)
 {
 	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
-	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	/* In a chroot / is no mount, but /dev is one. */
+	ck_assert(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		  !mount(NULL, "/dev", NULL, MS_REC | MS_PRIVATE, NULL));
 	ck_assert_int_eq(mount("tmpfs", "/dev", "tmpfs", 0, "mode=755"), 0);
 	ck_assert_int_eq(mknod(DEVICE, S_IFCHR | 0600, makedev(MISC, NOBODY)), 0);
 	ck_assert_int_eq(chown(DEVICE, 0, GROUP), 0);
