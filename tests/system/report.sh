@@ -70,24 +70,40 @@ count_lines() {
 	skipped=$((skipped + $(grep -a -c '^skipped - ' "$1")))
 }
 
-# machine OPTION... -- COMMAND...: tests/system/run, with the tests' guest scripts along;
-# its lines are shown and counted. A machine without its own disk that the emulator has
-# spoilt, which tests/system/run says, is booted once more; nothing else is.
-machine() {
-	local out rc try
+# keep_disk FILE TRY: what the first try begins with is what the next ones have
+keep_disk() {
+	if [ "$2" != 1 ]; then
+		rm -f "$1"
+		[ ! -e "$1.before" ] || cp --sparse=always "$1.before" "$1"
+	elif [ -e "$1" ]; then
+		cp --sparse=always "$1" "$1.before"
+	fi
+}
 
+# machine OPTION... -- COMMAND...: tests/system/run, with the tests' guest scripts along;
+# its lines are shown and counted. A machine that the emulator has spoilt, which
+# tests/system/run says, is booted once more, with its disk as it was; nothing else is.
+machine() {
+	local out rc try word disk=
+
+	for word in "$@"; do
+		[ "$disk" != next ] || disk=$word
+		[ "$word" != --disk ] || disk=next
+	done
 	out=$(mktemp)
 	for try in 1 2 3; do
+		[ -z "$disk" ] || keep_disk "$disk" $try
 		tests/system/run --file tests/system/guest:/usr/local/lib/system-test \
 			--file tests/system/report.sh:/usr/local/lib/system-test/report.sh \
 			"$@" 2>&1 </dev/null | tee "$out"
 		rc=${PIPESTATUS[0]}
-		if [ "$rc" != 125 ] || [ $try = 3 ] || [[ " $* " = *" --disk "* ]] ||
+		if [ "$rc" != 125 ] || [ $try = 3 ] ||
 			! grep -a -q 'emulator is to blame' "$out"; then
 			break
 		fi
 		echo "# once more"
 	done
+	[ -z "$disk" ] || rm -f "$disk.before"
 	count_lines "$out"
 	# The guest's own verdict is in its lines; all else is one more failure.
 	if [ "$rc" -ge 124 ] || { [ "$rc" != 0 ] && ! grep -a -q '^not ok - ' "$out"; }; then
