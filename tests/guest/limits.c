@@ -405,6 +405,33 @@ static void links(void)
 	check_nothing(USER);
 }
 
+/* Its links are given back; what tells of their ends is not to pile up instead. */
+static void unread_notices(void)
+{
+	struct puppet p[2];
+	long n = 0;
+	int i;
+
+	must_start(&p[0], USER);
+	must_start(&p[1], USER);
+	CHECK_IS(puppet_register(&p[0]), 0);
+	CHECK_IS(puppet_register(&p[1]), 0);
+	test_begin("notices that are not read");
+	for (i = 0; i < RPAL_MAX_NOTICES + 100; i++) {
+		if (!CHECK(!puppet_request(&p[0], p[1].key, NULL) &&
+			   !puppet_request(&p[1], p[0].key, NULL) &&
+			   !puppet_release(&p[1], p[0].key, NULL), "round %d", i))
+			break;
+	}
+	n = puppet_sys(&p[0], SYS_read, p[0].fd, p[0].buf, PUPPET_BUF);
+	CHECK_IS(n, RPAL_MAX_NOTICES * (long)sizeof(struct rpal_notice));
+	CHECK_IS(has(USER, LINKS), 0);
+	test_end();
+	end(&p[0]);
+	end(&p[1]);
+	check_nothing(USER);
+}
+
 static long do_op(struct puppet *p, u64 op, u64 n, int *err)
 {
 	struct test_cmd c = { .op = op, .a = { n, p->fd } };
@@ -576,6 +603,7 @@ int main(int argc, char **argv)
 	placed();
 	services();
 	links();
+	unread_notices();
 	threads();
 	races();
 	for (i = 0; i < NR_WHAT; i++)

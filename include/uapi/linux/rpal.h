@@ -681,6 +681,9 @@ struct rpal_notify {
 	__u32 number;
 };
 
+/* A service that does not read its notices keeps so many, the last ones. */
+#define RPAL_MAX_NOTICES	1024
+
 #define RPAL_GONE_ENDED		1	/* the process or its service has ended */
 #define RPAL_GONE_RELEASED	2	/* it has released the link */
 
@@ -692,7 +695,8 @@ struct rpal_notify {
  *
  * read() of the file that owns the service, which polls readable when there is
  * one, gives as many as there is room for; each is read once, none after the end of
- * the service. Errors: -EINVAL (less room than for one), -EAGAIN (none, and
+ * the service. If RPAL_MAX_NOTICES wait to be read, the oldest gives way to a new one.
+ * Errors: -EINVAL (less room than for one), -EAGAIN (none, and
  * O_NONBLOCK), -EINTR, -EFAULT, -ENXIO (no service), -EPERM (another process's).
  */
 struct rpal_notice {
