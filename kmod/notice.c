@@ -2,7 +2,7 @@
 /*
  * Notices of links that have ended, for the service at the other end: its file
  * becomes readable, and each can be read once. The memory for a notice is there
- * before there is a link, so none can get lost.
+ * before there is a link, so none can get lost but by not being read.
  */
 #include <linux/poll.h>
 #include <linux/slab.h>
@@ -31,21 +31,40 @@ struct rpal_notice_node *rpal_notice_alloc(void)
 	return kzalloc(sizeof(struct rpal_notice_node), GFP_KERNEL_ACCOUNT);
 }
 
-/*
- * One that was not read yet says less than a newer one of the same id: for that to be
- * linked again, whoever had the id before must have gone.
- */
-static void drop_older(struct rpal_file *file, u32 id)
+static void add_locked(struct rpal_file *file, struct rpal_notice_node *node,
+		       bool first)
+{
+	if (first)
+		list_add(&node->node, &file->gone);
+	else
+		list_add_tail(&node->node, &file->gone);
+	file->nr_gone++;
+}
+
+/* The one that has waited longest, NULL if there is none. */
+static struct rpal_notice_node *first_locked(struct rpal_file *file)
 {
 	struct rpal_notice_node *node;
 
-	list_for_each_entry(node, &file->gone, node) {
-		if (node->notice.id != id)
-			continue;
+	lockdep_assert_held(&rpal_lock);
+	node = list_first_entry_or_null(&file->gone, struct rpal_notice_node,
+					node);
+	if (node) {
 		list_del(&node->node);
-		kfree(node);
-		return;
+		file->nr_gone--;
 	}
+	return node;
+}
+
+/*
+ * The end of a link gives back what was charged for it, so that notices which nobody
+ * reads would pile up without a limit. Their memory comes with the request: none is lost
+ * to who reads them.
+ */
+static void make_room_locked(struct rpal_file *file)
+{
+	if (file->nr_gone >= RPAL_MAX_NOTICES)
+		kfree(first_locked(file));
 }
 
 /**
@@ -56,8 +75,8 @@ static void drop_older(struct rpal_file *file, u32 id)
  * @id:		its id
  * @reason:	RPAL_GONE_*
  *
- * Nobody is woken: see rpal_notice_wake(). There is at most one notice for each id, so
- * who does not read them has 254 at most.
+ * Nobody is woken: see rpal_notice_wake(). If RPAL_MAX_NOTICES are not read yet, the
+ * oldest goes.
  *
  * Context: rpal_lock held.
  */
@@ -65,11 +84,11 @@ void rpal_notice_add(struct rpal_file *file, struct rpal_notice_node *node,
 		     u64 key, u32 id, u32 reason)
 {
 	lockdep_assert_held(&rpal_lock);
-	drop_older(file, id);
+	make_room_locked(file);
 	node->notice.key = key;
 	node->notice.id = id;
 	node->notice.reason = reason;
-	list_add_tail(&node->node, &file->gone);
+	add_locked(file, node, false);
 }
 
 /**
@@ -117,10 +136,7 @@ static struct rpal_notice_node *take(struct rpal_file *file,
 
 	spin_lock(&rpal_lock);
 	if (file->space == space)
-		node = list_first_entry_or_null(&file->gone,
-						struct rpal_notice_node, node);
-	if (node)
-		list_del(&node->node);
+		node = first_locked(file);
 	spin_unlock(&rpal_lock);
 	return node;
 }
@@ -129,8 +145,9 @@ static void give_back(struct rpal_file *file, struct rpal_space *space,
 		      struct rpal_notice_node *node)
 {
 	spin_lock(&rpal_lock);
-	if (file->space == space) {
-		list_add(&node->node, &file->gone);
+	/* Others may have come meanwhile: this one is the oldest. */
+	if (file->space == space && file->nr_gone < RPAL_MAX_NOTICES) {
+		add_locked(file, node, true);
 		node = NULL;
 	}
 	spin_unlock(&rpal_lock);
@@ -199,11 +216,8 @@ ssize_t rpal_notice_read(struct rpal_file *file, char __user *to, size_t size,
  */
 void rpal_notice_forget(struct rpal_file *file)
 {
-	struct rpal_notice_node *node, *next;
+	struct rpal_notice_node *node;
 
-	lockdep_assert_held(&rpal_lock);
-	list_for_each_entry_safe(node, next, &file->gone, node) {
-		list_del(&node->node);
+	while ((node = first_locked(file)))
 		kfree(node);
-	}
 }

@@ -331,6 +331,7 @@ struct rpal_pending {
  * @pending:	placement asked on this file; pid is NULL if none
  * @space:	service registered on this file, or NULL; under rpal_lock
  * @gone:	notices of links that have ended, not read yet; under rpal_lock
+ * @nr_gone:	how many; under rpal_lock
  * @channel:	number of the channel that it is, 0 if it is none; under rpal_lock
  * @channel_of:	whose channel it is, which is alive as long; under rpal_lock
  * @notices:	as a channel: notices that were not read yet
@@ -341,6 +342,7 @@ struct rpal_file {
 	struct rpal_pending pending;
 	struct rpal_space *space;
 	struct list_head gone;
+	unsigned int nr_gone;
 	unsigned int channel;
 	struct rpal_space *channel_of;
 	atomic64_t notices;
