@@ -4,8 +4,9 @@
  *
  * Users are spaces and heirs. Every one of them also holds a reference on the
  * module, and every task that runs in a replacement function runs in the mm of
- * one of them, or changes its memory, which keeps it: so when the module is unloaded no task is inside our code, and
- * unregister_ftrace_function() has waited for those that were about to be.
+ * one of them, or changes its memory, which keeps it: so when the module is
+ * unloaded no task is inside our code, and unregister_ftrace_function() has
+ * waited for those that were about to be.
  *
  * A hook that does not fire would leave the module half working, so each is tried:
  * the function is called, and the call must come to the callback. Hooks that divert
