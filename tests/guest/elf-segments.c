@@ -2,15 +2,21 @@
 /*
  * Programs with odd segments: whatever a file's program headers say, exec maps nothing of
  * it outside of the slot. Where the segments cannot be had, the program does not run.
+ *
+ * And what others do to the memory of a program that exec is just making.
  */
 #include "common.h"
 
 #include <elf.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define FILE_ "/tmp/elf-segments.program"
 #define GIB   (1ULL << 30)
@@ -237,9 +243,187 @@ static void random_ones(int rounds)
 	test_end();
 }
 
+/*
+ * Exec gives a program its stack at the top of what the processor can address, lets others
+ * reach it, and only then moves it to where it belongs. Waking up the many who have been
+ * waiting for the end of the exec takes it so long that the first ones come in between.
+ */
+#define TRIES	   8
+#define WAITERS	   100
+#define OVERCOMMIT "/proc/sys/vm/overcommit_memory"
+/* More than there is below any stack in its slot. */
+#define GROWTH (512 * GIB)
+/* The more memory there is to be given back, the longer an exec makes others wait. */
+#define BALLAST (32 * MB)
+
+static struct rlimit stack_limit;
+
+static void exec_slowly(bool placed, int out, int ready)
+{
+	struct rpal_place place = { .size = sizeof(place) };
+	int dev = test_open();
+	char *p;
+
+	if (!test_have_pkeys())
+		place.flags |= RPAL_PLACE_NO_PKEYS;
+	setrlimit(RLIMIT_STACK, &stack_limit);
+	test_pin(0);
+	p = mmap(NULL, BALLAST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || dup2(out, 1) != 1)
+		_exit(60);
+	madvise(p, BALLAST, MADV_NOHUGEPAGE);
+	memset(p, 1, BALLAST);
+	if (placed && ioctl(dev, RPAL_IOC_PLACE, &place))
+		_exit(61);
+	/* Not before: those who wait would hold up each page fault of the above. */
+	if (write(ready, "", 1) != 1)
+		_exit(63);
+	execl(FILE_, FILE_, NULL);
+	_exit(62);
+}
+
+/* Store something far below the stack that exec begins with. */
+static void grow(pid_t pid)
+{
+	static const u64 tops[] = { (1UL << 56) - PAGE, (1UL << 47) - PAGE };
+	char path[64];
+	size_t i;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	/* With five levels, and with four. */
+	for (i = 0; i < ARRAY_SIZE(tops); i++)
+		if (pwrite(fd, "x", 1, (off_t)(tops[i] - GROWTH)) == 1)
+			break;
+	close(fd);
+}
+
+/* Whose stack is to grow, 0: nobody's at the moment. */
+static pid_t target;
+static bool done;
+
+static void *waiter(void *unused)
+{
+	static const struct timespec moment = { 0, 1000000 };
+	pid_t pid;
+
+	(void)unused;
+	while (!__atomic_load_n(&done, __ATOMIC_RELAXED)) {
+		pid = __atomic_load_n(&target, __ATOMIC_RELAXED);
+		if (pid)
+			grow(pid);
+		nanosleep(&moment, NULL);
+	}
+	return NULL;
+}
+
+/* The mappings that the program has printed. */
+static FILE *exec_and_grow(bool placed)
+{
+	int out[2], ready[2];
+	pid_t pid;
+	char c;
+
+	MUST(!pipe2(out, O_CLOEXEC) && !pipe2(ready, O_CLOEXEC));
+	fflush(stdout);
+	pid = fork();
+	MUST(pid >= 0);
+	if (!pid)
+		exec_slowly(placed, out[1], ready[1]);
+	close(out[1]);
+	close(ready[1]);
+	MUST(read(ready[0], &c, 1) == 1);
+	close(ready[0]);
+	__atomic_store_n(&target, pid, __ATOMIC_RELAXED);
+	test_wait(pid);
+	__atomic_store_n(&target, 0, __ATOMIC_RELAXED);
+	return fdopen(out[0], "r");
+}
+
+/* In how many of the tries does the stack of a program that is not placed grow? */
+static int times_grown(void)
+{
+	char line[300];
+	int i, n = 0;
+	u64 start, end;
+	FILE *f;
+
+	for (i = 0; i < TRIES; i++) {
+		f = exec_and_grow(false);
+		MUST(f);
+		while (fgets(line, sizeof(line), f))
+			n += sscanf(line, "%lx-%lx", &start, &end) == 2 && end - start >= GROWTH;
+		fclose(f);
+	}
+	return n;
+}
+
+static void placed_grown(void)
+{
+	char line[300];
+	int i, lines;
+	u64 slot;
+	FILE *f;
+
+	for (i = 0; i < TRIES; i++) {
+		f = exec_and_grow(true);
+		MUST(f);
+		slot = 0;
+		lines = 0;
+		while (fgets(line, sizeof(line), f)) {
+			CHECK(line_ok(line, &slot), "outside of the slot: %s", line);
+			lines++;
+		}
+		fclose(f);
+		CHECK(lines, "does not run");
+	}
+}
+
+static void placed_and_not(void)
+{
+	int n;
+
+	placed_grown();
+	n = times_grown();
+	printf("# not placed, it has grown in %d of %d\n", n, TRIES);
+	if (!n)
+		test_skip_case("nobody comes in time here");
+}
+
+static void first_stack(void)
+{
+	static const struct segment plain = CODE;
+	struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
+	pthread_t threads[WAITERS];
+	char before[8] = "";
+	int fd = open(OVERCOMMIT, O_RDONLY), i;
+
+	test_begin("another lets the stack grow that exec begins with");
+	write_program(&plain, 1, false);
+	/* Else it takes many who do that at a time, a part of it each. */
+	MUST(fd >= 0 && read(fd, before, sizeof(before) - 1) > 0 && !close(fd));
+	MUST(test_write_file(OVERCOMMIT, "1"));
+	/* Not on the CPU of the exec, if there is another. */
+	test_pin(sysconf(_SC_NPROCESSORS_ONLN) > 1);
+	for (i = 0; i < WAITERS; i++)
+		MUST(!pthread_create(&threads[i], NULL, waiter, NULL));
+	/* Not before: threads' stacks would be as large. */
+	MUST(!getrlimit(RLIMIT_STACK, &stack_limit) && !setrlimit(RLIMIT_STACK, &none));
+	placed_and_not();
+	__atomic_store_n(&done, true, __ATOMIC_RELAXED);
+	for (i = 0; i < WAITERS; i++)
+		pthread_join(threads[i], NULL);
+	setrlimit(RLIMIT_STACK, &stack_limit);
+	test_write_file(OVERCOMMIT, before);
+	test_end();
+}
+
 int main(int argc, char **argv)
 {
-	int rounds = argc > 1 ? atoi(argv[1]) : 200;
+	int rounds = argc > 1 ? atoi(argv[1]) : 100;
 	int old;
 
 	test_init(argc, argv, NULL);
@@ -251,6 +435,8 @@ int main(int argc, char **argv)
 	fixed_ones(true, false);
 	personality(old);
 	random_ones(rounds);
+	/* Last: it stays on one CPU. */
+	first_stack();
 	unlink(FILE_);
 	unlink(FILE_ ".ld");
 	return test_finish();
