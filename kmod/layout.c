@@ -282,6 +282,16 @@ static int growth_refused(struct vm_area_struct *vma, unsigned long address)
 }
 
 /*
+ * Is the stack of a mm just being filled by exec? That is elsewhere, and nobody else can
+ * reach it. They can a little before exec moves it into the slot, with all that it has
+ * grown to: then it must not grow.
+ */
+static bool is_filled_by_exec(const struct mm_struct *mm)
+{
+	return current->in_execve && current->mm != mm;
+}
+
+/*
  * expand_downwards(vma, address): nothing else says where a stack may grow to, and a
  * piece of it that mremap() has moved to the begin of the slot grows, too. Whose it is
  * does not depend on the current task: a debugger lets stacks of others grow.
@@ -294,9 +304,9 @@ RPAL_CALLBACK(rpal_on_expand_downwards)
 
 	rcu_read_lock();
 	space = rpal_space_of(vma->vm_mm);
-	if (space && READ_ONCE(space->laid_out)) {
+	if (space && !is_filled_by_exec(vma->vm_mm)) {
 		rpal_hook_fired(hook);
-		leaves = vma->vm_start >= space->base && regs->si < space->base;
+		leaves = !rpal_may_grow(space->base, vma->vm_end, regs->si);
 	}
 	rcu_read_unlock();
 	if (leaves && !rpal_debug_no_clamp)

@@ -99,4 +99,20 @@ static inline enum rpal_where rpal_where(const struct rpal_mapping *m)
 	return RPAL_REFUSE;
 }
 
+/**
+ * rpal_may_grow() - decide whether a mapping that grows down may do so
+ * @base:	first address of the slot
+ * @end:	its end, which stays
+ * @addr:	an address in its first page as it would be then
+ *
+ * The whole of it must be where a mapping may be. Where it is now says nothing: exec
+ * moves the stack that it begins with into the slot, with all that it has grown to.
+ */
+static inline bool rpal_may_grow(unsigned long base, unsigned long end,
+				 unsigned long addr)
+{
+	return end <= RPAL_LOW_END ||
+	       (addr < end && rpal_range_in_slot(base, addr, end - addr));
+}
+
 #endif /* RPAL_WHERE_H */

@@ -110,6 +110,28 @@ START_TEST(exec)
 }
 END_TEST
 
+START_TEST(growth)
+{
+	unsigned long top = BASE + 400 * RPAL_GIB;
+
+	ck_assert(rpal_may_grow(BASE, top, top - PAGE));
+	ck_assert(rpal_may_grow(BASE, top, BASE));
+	ck_assert(!rpal_may_grow(BASE, top, BASE - 1));
+	ck_assert(rpal_may_grow(BASE, END, BASE));
+	ck_assert(rpal_may_grow(BASE, BASE + PAGE, BASE));
+	ck_assert(!rpal_may_grow(BASE, BASE + PAGE, BASE - 8));
+	/* Below the first slot there is nothing that it could meet. */
+	ck_assert(rpal_may_grow(BASE, RPAL_LOW_END, PAGE));
+	ck_assert(!rpal_may_grow(BASE, RPAL_LOW_END + PAGE, PAGE));
+	/* The stack that exec begins with: not before it is in the slot. */
+	ck_assert(!rpal_may_grow(BASE, 0x7ffffffff000, 0x7fffffffd000));
+	ck_assert(!rpal_may_grow(BASE, 0x7ffffffff000, BASE));
+	ck_assert(!rpal_may_grow(254UL << RPAL_SLOT_SHIFT, 0x7ffffffff000,
+				 (254UL << RPAL_SLOT_SHIFT) + PAGE));
+	ck_assert(!rpal_may_grow(BASE, top, top));
+}
+END_TEST
+
 static unsigned long some_address(void)
 {
 	unsigned long around[] = { 0, BASE, END, RPAL_LOW_END, 0x7fffffffffff, ~0UL, random() };
@@ -168,6 +190,7 @@ int main(void)
 	tcase_add_test(t, out_of_the_slot);
 	tcase_add_test(t, below_the_first_slot);
 	tcase_add_test(t, exec);
+	tcase_add_test(t, growth);
 	tcase_add_test(t, anything);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
