@@ -84,8 +84,8 @@ struct rpal_tcb *rpal_caller(struct rpal_tcb *t)
 	caller = rpal_thread_find(rpal_word_tid(word));
 	if (!caller || caller == t || caller->call_word != word)
 		return NULL;
-	if (!READ_ONCE(caller->dead) &&
-	    READ_ONCE(caller->block->callee) != t->tid)
+	/* Also of a dead one: its own word would lead on, to who is linked with that. */
+	if (READ_ONCE(caller->block->callee) != t->tid)
 		return NULL;
 	return is_lent(caller, t) ? caller : NULL;
 }

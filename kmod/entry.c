@@ -73,20 +73,23 @@ static bool wants_more_state(unsigned long option)
 static bool must_not_make(struct pt_regs *regs)
 {
 	bool ia32 = in_ia32_syscall();
+	int prctl = ia32 ? NR_IA32_PRCTL : __NR_prctl;
+	int arch_prctl = ia32 ? NR_IA32_ARCH_PRCTL : __NR_arch_prctl;
+	int rseq = ia32 ? NR_IA32_RSEQ : __NR_rseq;
 	int nr = syscall_get_nr(current, regs);
 	unsigned long args[6];
 
 	/* The same call by another table. */
 	if (!ia32)
 		nr &= ~__X32_SYSCALL_BIT;
+	if (nr != prctl && nr != arch_prctl && nr != rseq)
+		return false;
 	syscall_get_arguments(current, regs, args);
-	if (nr == (ia32 ? NR_IA32_PRCTL : __NR_prctl))
+	if (nr == prctl)
 		return (int)args[0] == PR_SET_SYSCALL_USER_DISPATCH;
-	if (nr == (ia32 ? NR_IA32_ARCH_PRCTL : __NR_arch_prctl))
+	if (nr == arch_prctl)
 		return wants_more_state(args[0]);
-	if (nr == (ia32 ? NR_IA32_RSEQ : __NR_rseq))
-		return !rpal_debug_no_rseq && !(args[2] & RSEQ_FLAG_UNREGISTER);
-	return false;
+	return !rpal_debug_no_rseq && !(args[2] & RSEQ_FLAG_UNREGISTER);
 }
 
 /* In place of syscall_user_dispatch(): the system call is not made. */

@@ -84,6 +84,17 @@ SYM_FUNC_END(rpal_probe_skip)
 
 /* ------------------------------------------------------- from hooked functions */
 
+/* The other way out: to the hook, for a task that may be ours or one that tries it. */
+.macro HOOK_END name
+2:	movq	rpal_hook_\name(%rip), %rax
+	jmp	hook_enter
+SYM_FUNC_END(rpal_enter_\name)
+	.pushsection .bss
+	.balign	8
+SYM_DATA(rpal_hook_\name, .quad 0)
+	.popsection
+.endm
+
 /*
  * What most calls of a hooked function meet, as its first instruction calls one of
  * these: a few instructions that see that the task is not ours. Only %rax may be
@@ -105,13 +116,7 @@ SYM_FUNC_START(rpal_enter_\name)
 	jne	2f
 	.endif
 	RET
-2:	movq	rpal_hook_\name(%rip), %rax
-	jmp	hook_enter
-SYM_FUNC_END(rpal_enter_\name)
-	.pushsection .bss
-	.balign	8
-SYM_DATA(rpal_hook_\name, .quad 0)
-	.popsection
+	HOOK_END \name
 .endm
 
 /*
@@ -126,13 +131,7 @@ SYM_FUNC_START(rpal_enter_\name)
 	cmpq	$0, RPAL_MM_SUBSCRIPTIONS(%rax)
 	jne	2f
 	RET
-2:	movq	rpal_hook_\name(%rip), %rax
-	jmp	hook_enter
-SYM_FUNC_END(rpal_enter_\name)
-	.pushsection .bss
-	.balign	8
-SYM_DATA(rpal_hook_\name, .quad 0)
-	.popsection
+	HOOK_END \name
 .endm
 
 /*
