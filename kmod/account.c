@@ -28,6 +28,7 @@
 #include <asm/unistd.h>
 
 #include "hook.h"
+#include "mailbox.h"
 #include "sym.h"
 #include "thread.h"
 
@@ -71,15 +72,26 @@ struct share {
 	s64 user;
 };
 
+/*
+ * To how many threads time is given at once: in a tick, with interrupts off. What is
+ * left then is given at the next one.
+ */
+#define MAX_MOVES	16
+
+
 static void add_time(struct task_struct *task, s64 run, s64 user)
 {
 	rpal_k_task_call_func(task, add_runtime, &run);
 	task->utime += user;
+#ifdef CONFIG_TASK_XACCT
+	/* What is not there any more has been counted, and what is there now will not be. */
+	task->acct_timexpd += user;
+#endif
 	account_group_user_time(task, user);
 	account_group_exec_runtime(task, run);
 }
 
-static void settle(struct rpal_tcb *t, struct share *budget, int depth);
+static void settle(struct rpal_tcb *t, struct share *budget, int depth, int *moves);
 
 /*
  * From one task to a thread's whose code it has run. That thread's task must be
@@ -88,22 +100,25 @@ static void settle(struct rpal_tcb *t, struct share *budget, int depth);
  * been added up for the last time.
  */
 static bool move_time(struct task_struct *from, struct rpal_tcb *to,
-		      struct share *what, int depth)
+		      struct share *what, int depth, int *moves)
 {
 	struct share given = *what;
 	bool moved = false;
 
+	if (!*moves)
+		return false;
+	--*moves;
 	/* In an interrupt: it may be our own task that holds it. */
 	if (!raw_spin_trylock(&to->lock))
 		return false;
-	if (!to->dead && READ_ONCE(to->in_wait) && to->task != from) {
+	if (!to->dead && to->mailbox != RPAL_MAIL_CLOSED && to->task != from) {
 		add_time(from, -given.run, -given.user);
 		add_time(to->task, given.run, given.user);
 		to->sampled_run += given.run;
 		rpal_count_many(RPAL_STAT_MOVED_NS, given.run);
 		/* Of that, it may have used some for calls of its own. */
 		if (depth < RPAL_MAX_DEPTH)
-			settle(to, &given, depth + 1);
+			settle(to, &given, depth + 1, moves);
 		moved = true;
 	}
 	raw_spin_unlock(&to->lock);
@@ -181,7 +196,7 @@ void rpal_account_call(struct rpal_tcb *t, struct rpal_tcb *callee)
 }
 
 /* What a thread has used goes to whom it has called, but no more than @budget. */
-static void settle(struct rpal_tcb *t, struct share *budget, int depth)
+static void settle(struct rpal_tcb *t, struct share *budget, int depth, int *moves)
 {
 	struct rpal_tcb *to = rpal_callee(t);
 	unsigned int i;
@@ -196,7 +211,7 @@ static void settle(struct rpal_tcb *t, struct share *budget, int depth)
 		what.user = min(what.run, budget->user);
 		to = rpal_thread_find(READ_ONCE(t->block->away_tid[i]));
 		if (what.run && to && to != t && rpal_thread_linked(t, to) &&
-		    move_time(t->task, to, &what, depth)) {
+		    move_time(t->task, to, &what, depth, moves)) {
 			t->sampled_run -= what.run;
 			budget->run -= what.run;
 			budget->user -= what.user;
@@ -211,8 +226,9 @@ static void settle(struct rpal_tcb *t, struct share *budget, int depth)
 static void charge_top(struct rpal_tcb *t, struct share *share)
 {
 	struct rpal_tcb *callee = rpal_borrowed(t);
+	int moves = 1;
 
-	if (callee && move_time(t->task, callee, share, RPAL_MAX_DEPTH))
+	if (callee && move_time(t->task, callee, share, RPAL_MAX_DEPTH, &moves))
 		t->sampled_run -= share->run;
 }
 
@@ -232,18 +248,19 @@ static void forget(struct rpal_tcb *t)
 /* In place of account_user_time(), for the current task. */
 static void account_user_time_of_called(struct task_struct *task, u64 cputime)
 {
+	int moves = MAX_MOVES;
 	struct rpal_tcb *t;
 	struct share share;
 
 	rpal_k_account_user_time(task, cputime);
 	rcu_read_lock();
 	t = rpal_thread_current();
-	if (t && cputime && !READ_ONCE(t->in_wait)) {
+	if (t && cputime && rpal_mailbox(t) == RPAL_MAIL_CLOSED) {
 		share = used(t, cputime);
 		if (!READ_ONCE(rpal_account))
 			forget(t);
 		else if (READ_ONCE(t->block->stamp))
-			settle(t, &share, 0);
+			settle(t, &share, 0, &moves);
 		else if (share.run)
 			charge_top(t, &share);
 	}

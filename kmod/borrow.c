@@ -19,6 +19,7 @@
 #include <asm/fpu/api.h>
 #include <asm/ptrace.h>
 
+#include "mailbox.h"
 #include "thread.h"
 #include "trace.h"
 
@@ -42,24 +43,32 @@ static bool ip_within(unsigned long ip, u64 start, u64 end)
 
 static bool is_lent(struct rpal_tcb *caller, struct rpal_tcb *callee)
 {
-	/* The dead have no task that could sleep; their links are gone. */
-	if (READ_ONCE(callee->dead))
-		return true;
-	/* With something in its mailbox it has a context of its own to go on with. */
-	if (!READ_ONCE(callee->in_wait) || READ_ONCE(callee->full))
-		return false;
-	return READ_ONCE(caller->dead) || rpal_thread_linked(caller, callee);
+	bool lent;
+
+	/* The dead have no task that could sleep. Pairs with rpal_thread_kill(). */
+	if (smp_load_acquire(&callee->dead))
+		lent = callee->died_waiting;
+	else
+		/* With something in its mailbox it has a context of its own to go on with. */
+		lent = rpal_mailbox(callee) == RPAL_MAIL_EMPTY;
+	/* Links of the dead are gone; what they have been linked with is known. */
+	return lent && (READ_ONCE(caller->dead) || rpal_thread_linked(caller, callee));
 }
 
 /* RCU read side. */
 static struct rpal_tcb *callee_of(struct rpal_tcb *t)
 {
 	u32 tid = READ_ONCE(t->block->callee);
-	struct rpal_tcb *callee = tid ? rpal_thread_find(tid) : NULL;
+	struct rpal_tcb *callee;
 
-	if (!callee || callee == t)
+	if (!tid)
 		return NULL;
-	if ((rpal_word(callee) & ~(u64)RPAL_ST_PENDING) != t->call_word)
+	callee = rpal_thread_find(tid);
+	/* A dead one's service may have gone, and another be in its slot. */
+	if (!callee || rpal_word_caller(callee) != t->call_word)
+		callee = rcu_dereference(t->remains);
+	if (!callee || callee == t || callee->tid != tid ||
+	    rpal_word_caller(callee) != t->call_word)
 		return NULL;
 	return is_lent(t, callee) ? callee : NULL;
 }
@@ -76,7 +85,7 @@ static struct rpal_tcb *callee_of(struct rpal_tcb *t)
  */
 struct rpal_tcb *rpal_caller(struct rpal_tcb *t)
 {
-	u64 word = rpal_word(t) & ~(u64)RPAL_ST_PENDING;
+	u64 word = rpal_word_caller(t);
 	struct rpal_tcb *caller;
 
 	if (rpal_word_state(word) != RPAL_ST_CALL)
@@ -118,7 +127,7 @@ static bool is_lost(struct rpal_tcb *t, struct pt_regs *regs)
 {
 	u32 tid = READ_ONCE(t->block->callee);
 
-	return tid && tid != RPAL_TID_GUARD && !t->lazy &&
+	return tid && tid != RPAL_TID_GUARD && t->answer == RPAL_ANSWER_NONE &&
 	       !rpal_in_slot(t->space, regs->ip, 1);
 }
 
@@ -147,7 +156,8 @@ static bool is_guarded(struct rpal_tcb *t, struct pt_regs *regs,
  */
 bool rpal_borrowing(struct rpal_tcb *t, struct pt_regs *regs)
 {
-	return !READ_ONCE(t->in_wait) && (callee_of(t) || is_lost(t, regs));
+	return rpal_mailbox(t) == RPAL_MAIL_CLOSED &&
+	       (callee_of(t) || is_lost(t, regs));
 }
 
 /* Before its claim, or after it: its own code, but its memory may be closed. */
@@ -169,12 +179,12 @@ static bool in_own_trampoline(struct rpal_tcb *t, struct pt_regs *regs)
  */
 bool rpal_not_itself(struct rpal_tcb *t, struct pt_regs *regs)
 {
-	if (READ_ONCE(t->in_wait) || !READ_ONCE(t->block->callee))
+	if (rpal_mailbox(t) != RPAL_MAIL_CLOSED || !READ_ONCE(t->block->callee))
 		return false;
 	if (is_guarded(t, regs, t->faulted))
 		return true;
-	return !t->lazy && (callee_of(t) || in_own_trampoline(t, regs) ||
-			    is_lost(t, regs));
+	return t->answer == RPAL_ANSWER_NONE &&
+	       (callee_of(t) || in_own_trampoline(t, regs) || is_lost(t, regs));
 }
 
 /**
@@ -188,7 +198,7 @@ bool rpal_in_call(struct rpal_tcb *t)
 	bool in_call;
 
 	rcu_read_lock();
-	in_call = !READ_ONCE(t->in_wait) && callee_of(t);
+	in_call = rpal_mailbox(t) == RPAL_MAIL_CLOSED && callee_of(t);
 	rcu_read_unlock();
 	return in_call;
 }
@@ -216,7 +226,7 @@ struct rpal_tcb *rpal_borrowed(struct rpal_tcb *t)
 {
 	struct chain chain;
 
-	if (READ_ONCE(t->in_wait))
+	if (rpal_mailbox(t) != RPAL_MAIL_CLOSED)
 		return NULL;
 	walk(t, &chain);
 	return chain.top ? chain.thread[chain.top] : NULL;
@@ -300,7 +310,7 @@ static void end_unclaimed(struct chain *chain, struct pt_regs *regs,
 	u32 tid = READ_ONCE(t->block->callee);
 	struct rpal_tcb *callee;
 
-	if (!tid || t->lazy)
+	if (!tid || t->answer != RPAL_ANSWER_NONE)
 		return;
 	if (regs->r10 == t->ublock &&
 	    ip_within(regs->ip, ranges->open_start, ranges->open_end)) {
@@ -387,8 +397,7 @@ static void begin_lazy_locked(struct rpal_tcb *t, bool async)
 		WRITE_ONCE(t->block->callee, 0);
 		return;
 	}
-	t->answered = false;
-	t->lazy = true;
+	WRITE_ONCE(t->answer, RPAL_ANSWER_DUE);
 	t->lazy_nr++;
 }
 
@@ -419,7 +428,7 @@ static bool fill_mail(struct chain *chain, int i, const struct delivery *d,
 		rpal_thread_wake(t);
 		return false;
 	}
-	if (!t->in_wait || t->full || t->have_context || t->lazy_caller) {
+	if (t->mailbox != RPAL_MAIL_EMPTY || t->lazy_caller) {
 		/*
 		 * Forged: two tasks claim to run it at a time, or it has gone its own way
 		 * since its word was read.
@@ -428,7 +437,7 @@ static bool fill_mail(struct chain *chain, int i, const struct delivery *d,
 		rpal_count(RPAL_STAT_FORGED);
 		return false;
 	}
-	t->full = true;
+	rpal_mailbox_move(t, RPAL_MAIL_EMPTY, RPAL_MAIL_FILLED);
 	rpal_context_fpu_save(mail);
 	if (i < chain->top) {
 		rpal_context_from_block(mail, t, t->space->ranges.lazy_ip,
@@ -508,9 +517,11 @@ static enum rpal_outcome hand_out(struct chain *chain, const struct delivery *d,
 	for (i = 1; i <= chain->top; i++) {
 		struct rpal_tcb *t = chain->thread[i];
 
-		if (d->filled[i])
-			/* With all that is in its mailbox. */
-			smp_store_release(&t->have_context, true);
+		if (d->filled[i]) {
+			raw_spin_lock(&t->lock);
+			rpal_mailbox_move(t, RPAL_MAIL_FILLED, RPAL_MAIL_READY);
+			raw_spin_unlock(&t->lock);
+		}
 		rpal_thread_wake(t);
 	}
 	return d->async[0] ? RPAL_SENT : RPAL_HANDED;
@@ -659,7 +670,7 @@ enum rpal_outcome rpal_hand_over(struct pt_regs *regs, enum rpal_reason why,
 	 * it when the wait has ended because of a SIGKILL: then whoever has
 	 * borrowed the context goes on with what it called.
 	 */
-	if (self && !READ_ONCE(self->in_wait) && !READ_ONCE(self->dead))
+	if (self && rpal_mailbox(self) == RPAL_MAIL_CLOSED && !READ_ONCE(self->dead))
 		outcome = hand_over(self, regs, why, info);
 	rcu_read_unlock();
 	return outcome;

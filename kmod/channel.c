@@ -10,6 +10,7 @@
  */
 #include <linux/file.h>
 #include <linux/mm.h>
+#include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -181,8 +182,8 @@ static struct rpal_file *find(u32 id, u32 number)
 
 	if (id >= RPAL_NR_SLOTS || !number || number > NR_CHANNELS)
 		return NULL;
-	table = table_of(id);
-	return table ? rcu_dereference(table[number - 1]) : NULL;
+	table = table_of(array_index_nospec(id, RPAL_NR_SLOTS));
+	return table ? rcu_dereference(table[array_index_nospec(number - 1, NR_CHANNELS)]) : NULL;
 }
 
 static bool may_notify(struct rpal_space *space, u32 id)

@@ -15,10 +15,20 @@
 
 #include "thread.h"
 
-/* A deadline that is moved on and on must not make a storm of interrupts. */
-#define MIN_STEP_NS	50000
-/* Who was not in the call yet when its time came must be called back later. */
+/*
+ * A deadline that is moved on and on must not make a storm of interrupts, least of all one
+ * of a thread that makes no calls: for that one the step doubles each time, up to 16 of
+ * these. A deadline can be found late by so much, once.
+ */
+#define MIN_STEP_NS	NSEC_PER_MSEC
+#define MAX_STEPS	4U
+/*
+ * Who was not in the call yet when its time came must be called back later. Who is in none
+ * again and again has just not taken its deadline back, and who does not come home waits
+ * for something else: up to 128 times as late.
+ */
 #define AGAIN_NS	(10 * NSEC_PER_MSEC)
+#define MAX_AGAIN	7U
 
 /**
  * rpal_deadline_of() - until when a thread's call may last
@@ -36,10 +46,25 @@ ktime_t rpal_deadline_of(struct rpal_tcb *t)
 	return max_t(s64, ns - t->clock_offset, 0);
 }
 
-/* Look at the deadline: true if it has passed. As long as there is one, go on. */
-static bool look_locked(struct rpal_tcb *t)
+/* In a call of its own, on whatever task, or waiting for the answer to one. */
+static bool is_calling(struct rpal_tcb *t)
+{
+	bool calling;
+
+	rcu_read_lock();
+	calling = rpal_callee(t) || READ_ONCE(t->answer) == RPAL_ANSWER_DUE;
+	rcu_read_unlock();
+	return calling;
+}
+
+/*
+ * Look at the deadline: true if it has passed and somebody has asked, or is in a call. As
+ * long as there is one, go on.
+ */
+static bool look_locked(struct rpal_tcb *t, bool asked)
 {
 	ktime_t until, next, now = ktime_get();
+	bool calling, over;
 
 	/*
 	 * The caller sets the deadline and then looks at the timer's time, we do
@@ -49,22 +74,28 @@ static bool look_locked(struct rpal_tcb *t)
 	until = rpal_deadline_of(t);
 	if (until == KTIME_MAX || t->timer_dead)
 		return false;
-	if (ktime_after(until, now))
-		next = max(until, ktime_add_ns(now, MIN_STEP_NS));
+	calling = is_calling(t);
+	over = !ktime_after(until, now);
+	if (asked)
+		t->timer_in_vain = 0;
+	if (!over)
+		next = max(until, ktime_add_ns(now, MIN_STEP_NS <<
+					       min(t->timer_in_vain, MAX_STEPS)));
 	else
-		next = ktime_add_ns(now, AGAIN_NS);
+		next = ktime_add_ns(now, AGAIN_NS << min(t->timer_in_vain, MAX_AGAIN));
+	t->timer_in_vain = calling && !over ? 0 : t->timer_in_vain + 1;
 	WRITE_ONCE(t->block->timer, next + t->clock_offset);
 	hrtimer_start(&t->timer, next, HRTIMER_MODE_ABS);
-	return !ktime_after(until, now);
+	return over && (calling || asked);
 }
 
-static void look(struct rpal_tcb *t)
+static void look(struct rpal_tcb *t, bool asked)
 {
 	unsigned long flags;
 	bool over;
 
 	raw_spin_lock_irqsave(&t->timer_lock, flags);
-	over = look_locked(t);
+	over = look_locked(t, asked);
 	raw_spin_unlock_irqrestore(&t->timer_lock, flags);
 	if (over)
 		rpal_kick_home(t);
@@ -72,7 +103,7 @@ static void look(struct rpal_tcb *t)
 
 static enum hrtimer_restart on_timer(struct hrtimer *timer)
 {
-	look(container_of(timer, struct rpal_tcb, timer));
+	look(container_of(timer, struct rpal_tcb, timer), false);
 	return HRTIMER_NORESTART;
 }
 
@@ -134,7 +165,7 @@ int rpal_deadline(struct rpal_file *file, const struct rpal_deadline *arg)
 	if (!t)
 		return -ESRCH;
 	if (!READ_ONCE(t->dead)) {
-		look(t);
+		look(t, true);
 		err = 0;
 	}
 	rpal_thread_put(t);

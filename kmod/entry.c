@@ -122,29 +122,28 @@ RPAL_CALLBACK(rpal_on_syscall_user_dispatch)
 
 /* ----------------------------------------------------------------- signals */
 
-/*
- * Might rpal_hand_over() have something to do? That wants locks which a callback
- * cannot take on a kernel with PREEMPT_RT, so it is left to the replacements.
- */
-static bool says_it_calls(void)
+/* As long as it is so the task may be stopped, or frozen, and runs nobody else's context. */
+static void set_as_itself(bool is)
 {
 	struct rpal_tcb *t;
-	bool says;
 
-	if (!rpal_maybe_ours())
-		return false;
 	rcu_read_lock();
 	t = rpal_thread_current();
-	says = t && READ_ONCE(t->block->callee);
+	if (t)
+		WRITE_ONCE(t->as_itself, is);
 	rcu_read_unlock();
-	return says;
 }
 
-/* In place of arch_do_signal_or_restart(): as itself it looks at its signals. */
+/*
+ * In place of arch_do_signal_or_restart(), for a registered thread: as itself it looks at
+ * its signals. One of them may end it there.
+ */
 static void do_signal_as_itself(struct pt_regs *regs)
 {
 	rpal_hand_over(regs, RPAL_WHY_SIGNAL, NULL);
+	set_as_itself(true);
 	rpal_k_arch_do_signal_or_restart(regs);
+	set_as_itself(false);
 }
 
 /* arch_do_signal_or_restart(regs): before any signal is looked at */
@@ -153,8 +152,10 @@ RPAL_CALLBACK(rpal_on_arch_do_signal_or_restart)
 	if (!rpal_maybe_ours())
 		return;
 	rpal_hook_fired(hook);
-	if (says_it_calls())
+	rcu_read_lock();
+	if (rpal_thread_current())
 		rpal_divert(regs, do_signal_as_itself);
+	rcu_read_unlock();
 }
 
 /* ------------------------------------------------------------------ faults */
@@ -236,6 +237,24 @@ static bool comes_again(const struct kernel_siginfo *info, int handler)
 	default:
 		return false;
 	}
+}
+
+/*
+ * Might rpal_hand_over() have something to do? That wants locks which a callback
+ * cannot take on a kernel with PREEMPT_RT, so it is left to the replacement.
+ */
+static bool says_it_calls(void)
+{
+	struct rpal_tcb *t;
+	bool says;
+
+	if (!rpal_maybe_ours())
+		return false;
+	rcu_read_lock();
+	t = rpal_thread_current();
+	says = t && READ_ONCE(t->block->callee);
+	rcu_read_unlock();
+	return says;
 }
 
 /* In place of force_sig_info_to_task(), for the current task. */

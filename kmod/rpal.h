@@ -156,6 +156,7 @@ bool rpal_user_row(unsigned int nr, kuid_t *uid,
 /* -------------------------------------------------------------- space.c */
 
 struct rpal_notice_node;
+struct rpal_table;
 
 /* One process has asked for another. */
 struct rpal_ask {
@@ -202,8 +203,8 @@ struct rpal_ask {
  * @ranges:	its trampolines
  * @area:	user address of the thread area, 0 if not mapped
  * @pages:	pages of the thread area that were needed so far, or NULL
- * @threads:	indices of the service's threads, dead ones in the table too; changed
- *		under thread_lock
+ * @table:	the service's threads, NULL if there have been none
+ * @threads:	indices of those in @table, dead ones too; changed under thread_lock
  * @nr_channels: of the service; under rpal_lock
  */
 struct rpal_space {
@@ -242,6 +243,7 @@ struct rpal_space {
 	struct rpal_ranges ranges;
 	unsigned long area;
 	struct page **pages;
+	struct rpal_table *table;
 	DECLARE_BITMAP(threads, RPAL_NR_INDEX);
 	unsigned int nr_channels;
 };
@@ -390,6 +392,8 @@ void rpal_notice_forget(struct rpal_file *file);
 int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg);
 int rpal_thread_exit(struct rpal_file *file);
 void rpal_thread_service_gone(struct rpal_space *space, bool alive);
+void rpal_thread_space_gone(struct rpal_space *space);
+void rpal_thread_table_free(struct rpal_space *space);
 int rpal_thread_module_init(void);
 void rpal_thread_module_exit(void);
 

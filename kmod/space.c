@@ -67,6 +67,7 @@ static void space_free(struct kref *ref)
 {
 	struct rpal_space *space = container_of(ref, struct rpal_space, ref);
 
+	rpal_thread_table_free(space);
 	rpal_area_free(space);
 	put_pid(space->tgid);
 	mmdrop(space->mm);
@@ -136,6 +137,7 @@ static void space_release(struct mmu_notifier *mn, struct mm_struct *mm)
 	spin_unlock(&rpal_lock);
 	/* Only services have links. */
 	rpal_service_mm_gone(space);
+	rpal_thread_space_gone(space);
 	spin_lock(&rpal_lock);
 	space_unhash_locked(space);
 	spin_unlock(&rpal_lock);

@@ -7,10 +7,14 @@
  *
  * A receiver that dies while its context runs on a caller's task stays in the
  * table as a tombstone, its word untouched, until that caller has come home or
- * died: without it a chain of calls through it could not be followed.
+ * died: without it a chain of calls through it could not be followed. It is kept only
+ * if it has died in our wait, for a living caller that it is linked with and that says
+ * the same; one for each caller; its user pays for it; and the table is its own
+ * space's, so that the next one in the slot has all places.
  */
 #include <linux/hashtable.h>
 #include <linux/mm.h>
+#include <linux/nospec.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/syscall_user_dispatch.h>
@@ -26,10 +30,20 @@
 /* Innermost but for rpal_lock. */
 static DEFINE_RAW_SPINLOCK(thread_lock);
 
-/* One table per slot, allocated at its first use and kept: read under RCU. */
-static struct rpal_tcb __rcu **tables[RPAL_NR_SLOTS];
-static DEFINE_HASHTABLE(by_task, 8);	/* under thread_lock, read by RCU */
-static LIST_HEAD(tombstones);		/* under thread_lock */
+/**
+ * struct rpal_table - a space's threads, by index
+ * @rcu:	for freeing
+ * @at:		the threads; under thread_lock, read under RCU
+ */
+struct rpal_table {
+	struct rcu_head rcu;
+	struct rpal_tcb __rcu *at[RPAL_NR_INDEX];
+};
+
+/* The table of the space that is in a slot: under thread_lock, read under RCU. */
+static struct rpal_table __rcu *tables[RPAL_NR_SLOTS];
+/* As many as there may be of one user, four in a bucket. */
+static DEFINE_HASHTABLE(by_task, 12);	/* under thread_lock, read by RCU */
 static u32 generation;			/* under thread_lock */
 static struct workqueue_struct *thread_wq;
 
@@ -43,13 +57,15 @@ static struct workqueue_struct *thread_wq;
  */
 struct rpal_tcb *rpal_thread_at(unsigned int slot, unsigned int index)
 {
-	struct rpal_tcb __rcu **table;
+	struct rpal_table *table;
 
 	if (slot >= RPAL_NR_SLOTS || index >= RPAL_NR_INDEX)
 		return NULL;
-	/* Pairs with the cmpxchg() in table_for(). */
-	table = smp_load_acquire(&tables[slot]);
-	return table ? rcu_dereference(table[index]) : NULL;
+	/* User space's numbers, which must not be used beyond these even for a guess. */
+	slot = array_index_nospec(slot, RPAL_NR_SLOTS);
+	index = array_index_nospec(index, RPAL_NR_INDEX);
+	table = rcu_dereference(tables[slot]);
+	return table ? rcu_dereference(table->at[index]) : NULL;
 }
 
 /**
@@ -176,23 +192,41 @@ void rpal_thread_get(struct rpal_tcb *t)
  */
 void rpal_thread_put(struct rpal_tcb *t)
 {
-	if (refcount_dec_and_test(&t->ref))
-		queue_rcu_work(thread_wq, &t->free);
+	if (!refcount_dec_and_test(&t->ref))
+		return;
+	if (t->user)
+		rpal_uncharge(t->user, RPAL_LIMIT_THREADS);
+	queue_rcu_work(thread_wq, &t->free);
 }
 
 static struct rpal_tcb __rcu **entry_of(struct rpal_tcb *t)
 {
-	return &tables[t->space->slot][RPAL_TID_INDEX(t->tid)];
+	return &t->space->table->at[RPAL_TID_INDEX(t->tid)];
 }
 
+/* Of a tombstone: nobody is to follow it any more. */
+static void part_locked(struct rpal_tcb *t)
+{
+	if (t->kept_for)
+		RCU_INIT_POINTER(t->kept_for->remains, NULL);
+	t->kept_for = NULL;
+}
+
+/* The table's reference is the caller's then. */
 static bool drop_locked(struct rpal_tcb *t)
 {
 	if (rcu_access_pointer(*entry_of(t)) != t)
 		return false;
 	RCU_INIT_POINTER(*entry_of(t), NULL);
 	clear_bit(RPAL_TID_INDEX(t->tid), t->space->threads);
-	list_del_init(&t->grave);
+	part_locked(t);
 	return true;
+}
+
+static void drop_to_locked(struct rpal_tcb *t, struct list_head *dropped)
+{
+	if (drop_locked(t))
+		list_add(&t->grave, dropped);
 }
 
 /**
@@ -238,11 +272,11 @@ void rpal_thread_answer(struct rpal_tcb *caller, u64 nr, s64 status, s64 result)
 {
 	raw_spin_lock(&caller->lock);
 	/* Else it has given up that call, and may have begun another. */
-	if (caller->lazy && caller->lazy_nr == nr) {
+	if (caller->answer != RPAL_ANSWER_NONE && caller->lazy_nr == nr) {
 		caller->status = status;
 		caller->result = result;
 		/* With the answer; pairs with is_answered(). */
-		smp_store_release(&caller->answered, true);
+		smp_store_release(&caller->answer, RPAL_ANSWER_THERE);
 	}
 	raw_spin_unlock(&caller->lock);
 	wake_up(&caller->answer_wq);
@@ -274,6 +308,27 @@ void rpal_thread_end_claim(struct rpal_tcb *t)
 
 /* ------------------------------------------------------------------ death */
 
+/*
+ * The word of a dead thread says so, unless it says that a caller has its context.
+ * Return: what it says then, 0 if it is closed.
+ */
+static u64 close_word(struct rpal_tcb *t)
+{
+	int tries;
+
+	for (tries = 0; tries < MAX_TRIES; tries++) {
+		u64 word = rpal_word(t);
+
+		if (rpal_word_state(word) == RPAL_ST_CALL)
+			return word & ~(u64)RPAL_ST_PENDING;
+		if (cmpxchg(&t->block->word, word, RPAL_ST_DEAD) == word)
+			return 0;
+	}
+	/* Somebody plays with it. */
+	WRITE_ONCE(t->block->word, RPAL_ST_DEAD);
+	return 0;
+}
+
 /**
  * rpal_thread_kill() - a thread will not be called again
  * @t:		the thread
@@ -286,24 +341,20 @@ void rpal_thread_end_claim(struct rpal_tcb *t)
 void rpal_thread_kill(struct rpal_tcb *t)
 {
 	struct rpal_tcb *caller;
-	u64 word, seen, nr;
+	u64 nr;
 
 	raw_spin_lock(&t->lock);
 	if (t->dead) {
 		raw_spin_unlock(&t->lock);
 		return;
 	}
-	WRITE_ONCE(t->dead, true);
+	t->died_waiting = t->mailbox == RPAL_MAIL_EMPTY;
+	/* Pairs with is_lent(). */
+	smp_store_release(&t->dead, true);
 	caller = t->lazy_caller;
 	nr = t->lazy_caller_nr;
 	t->lazy_caller = NULL;
-	word = READ_ONCE(t->block->word);
-	while (rpal_word_state(word) != RPAL_ST_CALL) {
-		seen = cmpxchg(&t->block->word, word, RPAL_ST_DEAD);
-		if (seen == word)
-			break;
-		word = seen;
-	}
+	close_word(t);
 	raw_spin_unlock(&t->lock);
 	if (caller) {
 		rpal_thread_answer(caller, nr, -EPIPE, 0);
@@ -312,57 +363,48 @@ void rpal_thread_kill(struct rpal_tcb *t)
 	rpal_wait_all(t->space->slot);
 }
 
-/* By whom is noted where user space cannot change it. */
-static bool claimed_by_living(struct rpal_tcb *t, u64 word)
+/* Under thread_lock, so that it cannot be buried: the caller whose word a dead one has. */
+static struct rpal_tcb *living_caller_locked(struct rpal_tcb *t, u64 word)
 {
 	struct rpal_tcb *caller;
-	bool alive;
 
-	rcu_read_lock();
 	caller = rpal_thread_find(rpal_word_tid(word));
-	alive = caller && !READ_ONCE(caller->dead) && caller->call_word == word;
-	rcu_read_unlock();
-	t->claim = word;
-	return alive;
+	if (!caller || caller == t || READ_ONCE(caller->dead) || caller->call_word != word ||
+	    READ_ONCE(caller->block->callee) != t->tid || !rpal_thread_linked(caller, t))
+		return NULL;
+	return caller;
 }
 
 /*
- * Under thread_lock: is the dead thread still claimed by a living one? Not if it
- * was dropped already, whatever its word may say since. A caller that has come
- * home since it died has written WAIT, which could be claimed again when nobody
+ * Keep a dead thread that is still in the table for its caller, or drop it. A caller that
+ * has come home since it died has written WAIT, which could be claimed again when nobody
  * knows the thread any more: from now on it cannot.
  */
-static bool claimed_locked(struct rpal_tcb *t)
+static void keep_or_drop_locked(struct rpal_tcb *t, struct list_head *dropped)
 {
-	int tries;
+	struct rpal_tcb *caller = NULL, *old;
+	u64 word;
 
 	if (rcu_access_pointer(*entry_of(t)) != t)
-		return false;
-	for (tries = 0; tries < MAX_TRIES; tries++) {
-		u64 word = rpal_word(t);
-
-		if (rpal_word_state(word) == RPAL_ST_CALL)
-			return claimed_by_living(t, word & ~(u64)RPAL_ST_PENDING);
-		if (cmpxchg(&t->block->word, word, RPAL_ST_DEAD) == word)
-			return false;
+		return;
+	word = close_word(t);
+	rcu_read_lock();
+	if (word && t->died_waiting)
+		caller = living_caller_locked(t, word);
+	if (!caller) {
+		WRITE_ONCE(t->block->word, RPAL_ST_DEAD);
+		drop_to_locked(t, dropped);
+	} else if (t->kept_for != caller) {
+		part_locked(t);
+		/* It is in one call at a time. */
+		old = rcu_dereference_protected(caller->remains,
+						lockdep_is_held(&thread_lock));
+		if (old)
+			drop_to_locked(old, dropped);
+		t->kept_for = caller;
+		rcu_assign_pointer(caller->remains, t);
 	}
-	/* Somebody plays with it. */
-	WRITE_ONCE(t->block->word, RPAL_ST_DEAD);
-	return false;
-}
-
-/* Tombstones that waited for this thread to come home: it never will. */
-static void drop_tombstones_locked(struct rpal_tcb *t,
-				   struct list_head *dropped)
-{
-	struct rpal_tcb *dead, *next;
-
-	list_for_each_entry_safe(dead, next, &tombstones, grave) {
-		if (dead->claim != t->call_word)
-			continue;
-		if (drop_locked(dead))
-			list_add(&dead->grave, dropped);
-	}
+	rcu_read_unlock();
 }
 
 /* The table's references, without the lock. */
@@ -377,6 +419,30 @@ static void put_dropped(struct list_head *dropped)
 	}
 }
 
+/* Another mm's, if the task has executed a program while somebody else uses the old one. */
+static bool is_registered_locked(struct task_struct *task)
+{
+	struct rpal_tcb *t;
+
+	hash_for_each_possible(by_task, t, node, (unsigned long)task) {
+		if (t->task == task)
+			return true;
+	}
+	return false;
+}
+
+/* Who waits for the end of this one's call waits for nobody. */
+static void wake_callee(struct rpal_tcb *t)
+{
+	struct rpal_tcb *callee;
+
+	rcu_read_lock();
+	callee = rpal_thread_find(READ_ONCE(t->block->callee));
+	if (callee && rpal_word_caller(callee) == t->call_word && rpal_thread_linked(t, callee))
+		rpal_thread_wake(callee);
+	rcu_read_unlock();
+}
+
 /**
  * rpal_thread_bury() - forget a thread that was killed
  * @t:		the thread, dead; the caller has a reference
@@ -386,8 +452,8 @@ static void put_dropped(struct list_head *dropped)
  */
 void rpal_thread_bury(struct rpal_tcb *t)
 {
+	struct rpal_tcb *remains;
 	LIST_HEAD(dropped);
-	bool gone = false;
 
 	/* While the hash has its reference. */
 	rpal_watch_end(t);
@@ -397,60 +463,80 @@ void rpal_thread_bury(struct rpal_tcb *t)
 		raw_spin_unlock(&thread_lock);
 		return;
 	}
-	/* Who finds the task unregistered finds it without the mark. */
-	clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
 	hash_del_rcu(&t->node);
-	drop_tombstones_locked(t, &dropped);
-	if (claimed_locked(t))
-		list_add(&t->grave, &tombstones);
-	else
-		gone = drop_locked(t);
+	/* Who finds the task unregistered finds it without the mark. */
+	if (!is_registered_locked(t->task))
+		clear_task_syscall_work(t->task, SYSCALL_USER_DISPATCH);
+	/* What waited for this thread to come home: it never will. */
+	remains = rcu_dereference_protected(t->remains, lockdep_is_held(&thread_lock));
+	if (remains)
+		drop_to_locked(remains, &dropped);
+	keep_or_drop_locked(t, &dropped);
 	raw_spin_unlock(&thread_lock);
 
-	rpal_uncharge(t->user, RPAL_LIMIT_THREADS);
 	put_dropped(&dropped);
+	wake_callee(t);
 	rpal_thread_put(t);	/* the hash's */
-	if (gone)
-		rpal_thread_put(t);
-}
-
-/* Is it in a call, on either side? Then have the contexts put where they belong. */
-static bool call_home(struct rpal_tcb *t)
-{
-	if (READ_ONCE(t->dead) || t->task == current)
-		return false;
-	if (rpal_in_call(t)) {
-		rpal_kick_task(t, t->task);
-		return true;
-	}
-	return rpal_word_state(rpal_word(t)) == RPAL_ST_CALL && rpal_kick(t);
 }
 
 /*
+ * Is it in a call, on either side? Then have the contexts put where they belong. Return:
+ * whether some task may have to do something for that; @asked: it has been asked before.
+ */
+static enum rpal_runs call_home(struct rpal_tcb *t, bool *asked)
+{
+	enum rpal_runs runs = RPAL_RUNS_NOTHING;
+
+	if (READ_ONCE(t->dead) || t->task == current)
+		return runs;
+	*asked = atomic_read(&t->kicked);
+	if (rpal_in_call(t)) {
+		runs = rpal_runs(t);
+		if (runs != RPAL_RUNS_NOTHING)
+			rpal_kick_task(t, t->task);
+	} else if (rpal_word_state(rpal_word(t)) == RPAL_ST_CALL) {
+		runs = rpal_kick(t);
+	}
+	return runs;
+}
+
+/* How often those are asked whose words only say that they are in a call. */
+#define MAX_ROUNDS	100
+
+/*
  * No call can begin any more, but some may run: each context goes to its own
- * task, where it finds out. Who does not come in time is in no call, only its
- * words say so.
+ * task, where it finds out. A task that was asked and has not looked yet waits for a
+ * page, in the middle of a peer's code: it must not lose its registration before. Who does
+ * look, and does not come, is in no call.
  */
 static void call_all_home(struct rpal_space *space)
 {
-	int rounds = 100;
-	bool busy;
+	int rounds = MAX_ROUNDS;
+	bool busy, must_wait;
 
 	do {
 		unsigned int i;
 
 		busy = false;
+		must_wait = false;
 		for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
 			struct rpal_tcb *t = rpal_thread_get_of(space, i);
+			enum rpal_runs runs;
+			bool asked = false;
 
 			if (!t)
 				continue;
-			busy |= call_home(t);
+			runs = call_home(t, &asked);
+			busy |= runs != RPAL_RUNS_NOTHING;
+			must_wait |= runs == RPAL_RUNS_MAYBE && asked;
 			rpal_thread_put(t);
 		}
+		/* Who exits is to be gone soon, and so are its threads. */
+		if (!must_wait || (current->flags & PF_EXITING))
+			rounds--;
 		if (busy)
-			schedule_timeout_uninterruptible(1);
-	} while (busy && --rounds);
+			schedule_timeout_killable(1);
+	} while (busy && rounds && !fatal_signal_pending(current));
 }
 
 /*
@@ -460,15 +546,18 @@ static void call_all_home(struct rpal_space *space)
  */
 static void drop_unclaimed(struct rpal_space *space)
 {
-	struct rpal_tcb *dead, *next;
 	LIST_HEAD(dropped);
+	unsigned int i;
 
 	raw_spin_lock(&thread_lock);
-	list_for_each_entry_safe(dead, next, &tombstones, grave) {
-		if (dead->space != space || claimed_locked(dead))
-			continue;
-		if (drop_locked(dead))
-			list_add(&dead->grave, &dropped);
+	for_each_set_bit(i, space->threads, RPAL_NR_INDEX) {
+		struct rpal_tcb *t;
+
+		t = rcu_dereference_protected(space->table->at[i],
+					      lockdep_is_held(&thread_lock));
+		/* Those that are not buried are another service's already. */
+		if (t && hlist_unhashed(&t->node))
+			keep_or_drop_locked(t, &dropped);
 	}
 	raw_spin_unlock(&thread_lock);
 	put_dropped(&dropped);
@@ -578,19 +667,47 @@ static int charge(struct rpal_tcb *t)
 	return err;
 }
 
-static int table_for(unsigned int slot)
+static int table_for(struct rpal_space *space)
 {
-	struct rpal_tcb __rcu **table;
+	struct rpal_table *table;
 
 	/* Pairs with the cmpxchg() below. */
-	if (smp_load_acquire(&tables[slot]))
+	if (smp_load_acquire(&space->table))
 		return 0;
-	table = kvcalloc(RPAL_NR_INDEX, sizeof(*table), GFP_KERNEL);
+	table = kvzalloc(sizeof(*table), GFP_KERNEL_ACCOUNT);
 	if (!table)
 		return -ENOMEM;
-	if (cmpxchg(&tables[slot], NULL, table))
+	if (cmpxchg(&space->table, NULL, table))
 		kvfree(table);
 	return 0;
+}
+
+/**
+ * rpal_thread_space_gone() - nobody's name leads to a space's threads any more
+ * @space:	the space, which gives up its slot
+ *
+ * Callers still follow what is kept for them.
+ *
+ * Context: task context; takes thread_lock.
+ */
+void rpal_thread_space_gone(struct rpal_space *space)
+{
+	raw_spin_lock(&thread_lock);
+	if (space->table && rcu_access_pointer(tables[space->slot]) == space->table)
+		RCU_INIT_POINTER(tables[space->slot], NULL);
+	raw_spin_unlock(&thread_lock);
+}
+
+/**
+ * rpal_thread_table_free() - a space has gone
+ * @space:	the space, of which no thread is left
+ *
+ * Context: any.
+ */
+void rpal_thread_table_free(struct rpal_space *space)
+{
+	if (space->table)
+		kvfree_rcu(space->table, rcu);
 }
 
 static int free_index_locked(struct rpal_tcb *t)
@@ -601,7 +718,7 @@ static int free_index_locked(struct rpal_tcb *t)
 	unsigned int i;
 
 	for (i = first; i < end; i++) {
-		if (!rcu_access_pointer(tables[t->space->slot][i]))
+		if (!rcu_access_pointer(t->space->table->at[i]))
 			return i;
 	}
 	return -ENOSPC;
@@ -626,9 +743,12 @@ static void publish_locked(struct rpal_tcb *t, unsigned int index, void *page)
 	 * from the table before its task comes to bury it.
 	 */
 	rpal_thread_get(t);
-	rcu_assign_pointer(tables[t->space->slot][index], t);
+	rcu_assign_pointer(t->space->table->at[index], t);
+	rcu_assign_pointer(tables[t->space->slot], t->space->table);
 	set_bit(index, t->space->threads);
 	hash_add_rcu(by_task, &t->node, (unsigned long)current);
+	/* From now on every system call of the task comes by our hook. */
+	set_task_syscall_work(current, SYSCALL_USER_DISPATCH);
 }
 
 /* Finds an index and a block for a thread, and makes it known. */
@@ -671,14 +791,13 @@ static int enrolled(struct rpal_tcb *t)
 	return -ENXIO;
 }
 
-/* From now on every system call of the task comes by our hook. */
-static void watch_syscalls(void)
+/* For the mark that it is to get: all system calls, from everywhere. */
+static void prepare_mark(void)
 {
 	current->syscall_dispatch.selector = NULL;
 	current->syscall_dispatch.offset = 0;
 	current->syscall_dispatch.len = ~0UL;
 	current->syscall_dispatch.on_dispatch = false;
-	set_task_syscall_work(current, SYSCALL_USER_DISPATCH);
 }
 
 static int register_again(struct rpal_tcb *t, struct rpal_thread *reg)
@@ -687,8 +806,10 @@ static int register_again(struct rpal_tcb *t, struct rpal_thread *reg)
 
 	if ((reg->flags & RPAL_THREAD_RECEIVER) && !t->receiver)
 		err = -EBUSY;
-	reg->tid = t->tid;
-	reg->block = t->ublock;
+	if (!err) {
+		reg->tid = t->tid;
+		reg->block = t->ublock;
+	}
 	rpal_thread_put(t);
 	return err;
 }
@@ -718,7 +839,7 @@ int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 	t = rpal_thread_get_current();
 	if (t)
 		return register_again(t, reg);
-	err = check_task() ?: table_for(space->slot);
+	err = check_task() ?: table_for(space);
 	if (err)
 		return err;
 	t = thread_new(space, reg->flags & RPAL_THREAD_RECEIVER);
@@ -728,12 +849,8 @@ int rpal_thread_register(struct rpal_file *file, struct rpal_thread *reg)
 	rpal_thread_get(t);
 	err = charge(t);
 	if (!err) {
-		watch_syscalls();
+		prepare_mark();
 		err = enrol(t);
-		if (err) {
-			clear_task_syscall_work(current, SYSCALL_USER_DISPATCH);
-			rpal_uncharge(t->user, RPAL_LIMIT_THREADS);
-		}
 	}
 	if (err)
 		rpal_thread_put(t);
@@ -762,7 +879,7 @@ int rpal_thread_exit(struct rpal_file *file)
 	t = rpal_thread_get_current();
 	if (!t)
 		return -ENXIO;
-	if (t->lazy || READ_ONCE(t->block->callee)) {
+	if (t->answer != RPAL_ANSWER_NONE || READ_ONCE(t->block->callee)) {
 		rpal_thread_put(t);
 		return -EBUSY;
 	}
@@ -786,16 +903,12 @@ int rpal_thread_module_init(void)
 }
 
 /**
- * rpal_thread_module_exit() - free the tables
+ * rpal_thread_module_exit() - wait for threads that are being freed
  *
  * Context: module unload: no thread is left, but one may be about to be freed.
  */
 void rpal_thread_module_exit(void)
 {
-	unsigned int slot;
-
 	rcu_barrier();
 	destroy_workqueue(thread_wq);
-	for (slot = 0; slot < RPAL_NR_SLOTS; slot++)
-		kvfree(tables[slot]);
 }

@@ -45,16 +45,31 @@ struct rpal_context {
 	unsigned int fpu_size;
 };
 
+/* Where a thread's own context is; mailbox.h says who changes it, and when. */
+enum rpal_mailbox {
+	RPAL_MAIL_CLOSED,	/* with its own task */
+	RPAL_MAIL_EMPTY,	/* in its block: its task sleeps in our wait, a caller may run it */
+	RPAL_MAIL_FILLED,	/* in the mailbox, not to be taken yet */
+	RPAL_MAIL_READY,	/* in the mailbox: its task takes it */
+};
+
+/* The answer to a call that was handed over. */
+enum rpal_answer {
+	RPAL_ANSWER_NONE,	/* there is no such call */
+	RPAL_ANSWER_DUE,
+	RPAL_ANSWER_THERE,
+};
+
 /**
  * struct rpal_tcb - a registered thread
  * @ref:	references: table, hash, kicks, answers that are due to it, its
  *		task while it sleeps in a wait of ours
  * @free:	for freeing, after a grace period
  * @node:	in the hash by task, until it dies
- * @grave:	in the list of tombstones; under thread_lock
- * @claim:	of a tombstone: the call_word of the caller it is kept for; under
- *		thread_lock
- * @user:	who has it, and is told when it is buried
+ * @grave:	in a list of those that are to be put
+ * @kept_for:	of a tombstone: the caller that it is kept for; under thread_lock
+ * @remains:	the tombstone that is kept for it; under thread_lock, read under RCU
+ * @user:	who has it, and pays for it until it is freed
  * @space:	its service's space; holds a reference
  * @task:	its task; holds a reference
  * @tid:	its name
@@ -64,18 +79,16 @@ struct rpal_context {
  * @ublock:	address of the block in its process
  * @lock:	mailbox and death
  * @dead:	will never run user code again, or was unregistered; under @lock
- * @in_wait:	its task sleeps in our wait, or is about to install a context:
- *		its own context is somewhere else
- * @full:	@mail holds a context that the task has not taken yet; under
- *		@lock
- * @have_context: @mail is filled, the task may install it
+ * @died_waiting: so it was while a caller could run its context; set before @dead
+ * @mailbox:	where its own context is; under @lock
  * @woken:	look again, somebody wants it to
+ * @as_itself:	its task looks at its signals, and may be stopped there: it runs nobody
+ *		else's context
  * @faulted:	address in another slot of which its task is about to be told that
  *		it cannot be reached, else 0; only its task's
  * @mail:	context handed over by the task that ran it; under @lock
- * @lazy:	as a caller: its call was handed over
+ * @answer:	as a caller: to a call that was handed over; under @lock
  * @lazy_nr:	which call that is: an answer to another one is late; under @lock
- * @answered:	as a caller: @status and @result are there
  * @status:	answer to its lazily switched call
  * @result:	answer to its lazily switched call
  * @lazy_caller: whom it owes an answer; holds a reference; under @lock
@@ -83,7 +96,7 @@ struct rpal_context {
  * @answer_wq:	where it waits for an answer
  * @sampled_run: its task's run time at the last sample of its user time, in ns;
  *		together with @away_ns what belongs to its task, or to who has
- *		@lock while @in_wait
+ *		@lock while the mailbox is not closed
  * @sampled_system: its task's system time then, in ns
  * @clock_read:	it has read its CPU clock since the last look at this
  * @clock_floor: CPU time that it may have seen and keeps, in ns
@@ -94,16 +107,19 @@ struct rpal_context {
  * @timer:	looks at the deadline in @block
  * @timer_lock:	for @timer and its time in @block
  * @timer_dead:	it is not started any more; under @timer_lock
+ * @timer_in_vain: how often in a row it has looked for nothing; under @timer_lock
  * @install:	task work that installs @mail
  * @kick:	task work that makes another task hand its context over
  * @kicked:	@kick is queued
+ * @kicks:	how many have been done
  */
 struct rpal_tcb {
 	refcount_t ref;
 	struct rcu_work free;
 	struct hlist_node node;
 	struct list_head grave;
-	u64 claim;
+	struct rpal_tcb *kept_for;
+	struct rpal_tcb __rcu *remains;
 	struct rpal_user *user;
 	struct rpal_space *space;
 	struct task_struct *task;
@@ -115,15 +131,14 @@ struct rpal_tcb {
 
 	raw_spinlock_t lock;
 	bool dead;
-	bool in_wait;
-	bool full;
-	bool have_context;
+	bool died_waiting;
+	enum rpal_mailbox mailbox;
 	bool woken;
+	bool as_itself;
 	unsigned long faulted;
 	struct rpal_context mail;
 
-	bool lazy;
-	bool answered;
+	enum rpal_answer answer;
 	u64 lazy_nr;
 	s64 status;
 	s64 result;
@@ -144,10 +159,12 @@ struct rpal_tcb {
 	struct hrtimer timer;
 	raw_spinlock_t timer_lock;
 	bool timer_dead;
+	unsigned int timer_in_vain;
 
 	struct callback_head install;
 	struct callback_head kick;
 	atomic_t kicked;
+	unsigned int kicks;
 };
 
 /* State words. */
@@ -160,6 +177,12 @@ static inline u64 rpal_word(struct rpal_tcb *t)
 static inline unsigned int rpal_word_state(u64 word)
 {
 	return word & RPAL_ST_MASK;
+}
+
+/* Of a thread in a call: its caller's call_word. */
+static inline u64 rpal_word_caller(struct rpal_tcb *t)
+{
+	return rpal_word(t) & ~(u64)RPAL_ST_PENDING;
 }
 
 static inline u32 rpal_word_tid(u64 word)
@@ -230,6 +253,19 @@ void rpal_watch_end(struct rpal_tcb *t);
 void rpal_account_call(struct rpal_tcb *t, struct rpal_tcb *callee);
 void rpal_account_syscall(struct rpal_tcb *t, struct pt_regs *regs);
 
+/* kick.c */
+/* Can a task be running another thread's context? */
+enum rpal_runs {
+	RPAL_RUNS_NOTHING,	/* no, whatever words say */
+	RPAL_RUNS_HARDLY,	/* it waits for a page of its own code */
+	RPAL_RUNS_MAYBE,
+};
+
+enum rpal_runs rpal_runs(struct rpal_tcb *t);
+bool rpal_kick_task(struct rpal_tcb *t, struct task_struct *task);
+enum rpal_runs rpal_kick(struct rpal_tcb *t);
+void rpal_kick_home(struct rpal_tcb *t);
+
 /* deadline.c */
 void rpal_deadline_init(struct rpal_tcb *t);
 void rpal_deadline_end(struct rpal_tcb *t);
@@ -245,9 +281,6 @@ enum rpal_patience {
 
 int rpal_take_answer(struct rpal_tcb *t, enum rpal_patience patience,
 		     s64 *status, s64 *result);
-bool rpal_kick_task(struct rpal_tcb *t, struct task_struct *task);
-bool rpal_kick(struct rpal_tcb *t);
-void rpal_kick_home(struct rpal_tcb *t);
 void rpal_wait_init(void);
 void rpal_wait_freed(unsigned int slot);
 void rpal_wait_all(unsigned int slot);

@@ -10,10 +10,12 @@
  */
 #include <linux/file.h>
 #include <linux/hrtimer.h>
+#include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
 #include <asm/fsgsbase.h>
 
+#include "mailbox.h"
 #include "thread.h"
 
 /*
@@ -21,7 +23,16 @@
  * forged word may promise a wake-up that never comes: look again so often.
  */
 #define RECHECK		(HZ / 10)
-#define MAX_ODD		100
+
+/*
+ * How long a thread that must be interrupted waits for who its word says has its
+ * context: until these come to PATIENCE. User space can make a word say anything, but
+ * it must not keep a task from being stopped.
+ */
+#define PATIENCE	1000
+#define COST_LOOK	10	/* nothing speaks for it, but somebody may just be late */
+#define COST_IN_VAIN	100	/* who should have had it was asked, and did not */
+#define COST_NOTHING	250	/* who should have it can have nothing */
 
 /* Callers that wait for any receiver of a service, by slot. */
 static wait_queue_head_t free_wq[RPAL_NR_SLOTS];
@@ -62,95 +73,6 @@ void rpal_wait_all(unsigned int slot)
 	wake_up_all(&free_wq[slot]);
 }
 
-/* ------------------------------------------------------------------ kicks */
-
-static void kick_work(struct callback_head *work)
-{
-	struct rpal_tcb *t = container_of(work, struct rpal_tcb, kick);
-
-	rpal_hand_over(current_pt_regs(), RPAL_WHY_KICK, NULL);
-	atomic_set_release(&t->kicked, 0);
-	rpal_thread_wake(t);
-	rpal_thread_put(t);
-}
-
-/* The task that physically runs a thread's context: down the callers. */
-static struct task_struct *runner_of(struct rpal_tcb *t)
-{
-	struct task_struct *task = NULL;
-	struct rpal_tcb *at = t;
-	int depth;
-
-	rcu_read_lock();
-	for (depth = 0; at && depth <= RPAL_MAX_DEPTH; depth++) {
-		if (rpal_word_state(rpal_word(at)) != RPAL_ST_CALL) {
-			if (at != t)
-				task = get_task_struct(at->task);
-			break;
-		}
-		at = rpal_caller(at);
-	}
-	rcu_read_unlock();
-	return task;
-}
-
-/**
- * rpal_kick_task() - have a task hand over what it has borrowed
- * @t:		thread on whose behalf, woken afterwards; the caller has a reference
- * @task:	the task
- *
- * Context: any.
- * Return: false if the task is exiting.
- */
-bool rpal_kick_task(struct rpal_tcb *t, struct task_struct *task)
-{
-	if (atomic_cmpxchg(&t->kicked, 0, 1))
-		return true;
-	rpal_count(RPAL_STAT_KICKS);
-	rpal_thread_get(t);
-	init_task_work(&t->kick, kick_work);
-	if (!task_work_add(task, &t->kick, TWA_RESUME))
-		return true;
-	atomic_set(&t->kicked, 0);
-	rpal_thread_put(t);
-	return false;
-}
-
-/**
- * rpal_kick() - have a thread's context handed over
- * @t:		the thread, whose word says that it is in a call; the caller has a
- *		reference
- *
- * Context: any.
- * Return: false if nobody seems to run it.
- */
-bool rpal_kick(struct rpal_tcb *t)
-{
-	struct task_struct *task = runner_of(t);
-
-	if (!task)
-		return false;
-	rpal_kick_task(t, task);
-	put_task_struct(task);
-	return true;
-}
-
-/**
- * rpal_kick_home() - a thread is to have its own task again, and to look around
- * @t:		the thread: a caller, or whatever it is; the caller has a reference,
- *		or is its timer
- *
- * Context: any, also a hard interrupt.
- */
-void rpal_kick_home(struct rpal_tcb *t)
-{
-	/* A caller that is itself called runs on somebody else's task. */
-	if (!rpal_kick(t))
-		rpal_kick_task(t, t->task);
-	rpal_thread_wake(t);
-	wake_up(&t->answer_wq);
-}
-
 /* --------------------------------------------------------- receiver's wait */
 
 enum step {
@@ -170,7 +92,8 @@ enum step {
  * @expired:	that was so, but a caller runs our context: it will wake us
  * @mode:	how to sleep
  * @recheck:	look again soon, whatever happens
- * @odd:	how often the word made no sense
+ * @spent:	of PATIENCE
+ * @kicks:	how many kicks had been done at the last look
  * @code:	for STEP_HOME
  */
 struct waiter {
@@ -182,12 +105,13 @@ struct waiter {
 	bool expired;
 	unsigned int mode;
 	bool recheck;
-	int odd;
+	int spent;
+	unsigned int kicks;
 	int code;
 };
 
 /*
- * Nobody writes into a mailbox that is full, so it is read without the lock. The lock, when
+ * Nobody writes into a mailbox that is ready, so it is read without the lock. The lock, when
  * the wait ends: not while somebody charges its task with CPU time.
  */
 static void install_work(struct callback_head *work)
@@ -196,9 +120,7 @@ static void install_work(struct callback_head *work)
 
 	rpal_context_install(&t->mail);
 	raw_spin_lock(&t->lock);
-	WRITE_ONCE(t->have_context, false);
-	WRITE_ONCE(t->full, false);
-	WRITE_ONCE(t->in_wait, false);
+	rpal_mailbox_move(t, RPAL_MAIL_READY, RPAL_MAIL_CLOSED);
 	raw_spin_unlock(&t->lock);
 	rpal_thread_put(t);
 }
@@ -212,17 +134,16 @@ static bool leave_wait(struct rpal_tcb *t)
 	bool left;
 
 	raw_spin_lock(&t->lock);
-	left = !t->full;
+	left = t->mailbox == RPAL_MAIL_EMPTY;
 	if (left)
-		WRITE_ONCE(t->in_wait, false);
+		rpal_mailbox_move(t, RPAL_MAIL_EMPTY, RPAL_MAIL_CLOSED);
 	raw_spin_unlock(&t->lock);
 	return left;
 }
 
 static void await_context(struct rpal_tcb *t)
 {
-	/* Pairs with hand_out(). */
-	while (!smp_load_acquire(&t->have_context))
+	while (rpal_mailbox(t) != RPAL_MAIL_READY)
 		schedule_timeout_uninterruptible(1);
 }
 
@@ -232,25 +153,53 @@ static enum step go_home(struct waiter *w, int code)
 	return STEP_HOME;
 }
 
-/* The word is none that the protocol knows: give the mailbox a chance first. */
-static enum step odd(struct waiter *w, bool at_once)
+/* The word agrees with nothing that the kernel knows: no use to wait for what it promises. */
+static enum step forged(struct waiter *w)
 {
-	/* Pairs with hand_out(). */
-	if (smp_load_acquire(&w->t->have_context))
-		return STEP_INSTALL;
-	/*
-	 * A mailbox that has been filled will be handed out, however long that
-	 * takes: who gave up would lose the context in it. That is the kernel's
-	 * word; what user space has written is not waited for so long.
-	 */
-	if (READ_ONCE(w->t->full) || (!at_once && ++w->odd <= MAX_ODD)) {
-		w->mode = TASK_KILLABLE;
-		w->recheck = true;
-		return STEP_SLEEP;
-	}
 	rpal_count(RPAL_STAT_FORGED);
 	WRITE_ONCE(w->t->block->word, RPAL_ST_RUNNING);
 	return go_home(w, -EPROTO);
+}
+
+/* What has to come first has not come: wait for it a little longer, but not for ever. */
+static enum step be_patient(struct waiter *w, int cost)
+{
+	switch (rpal_mailbox(w->t)) {
+	case RPAL_MAIL_READY:
+		return STEP_INSTALL;
+	case RPAL_MAIL_FILLED:
+		/*
+		 * It will be handed out, however long that takes: who gave up would lose
+		 * the context in it. That is the kernel's word, not user space's.
+		 */
+		break;
+	default:
+		w->spent += cost;
+		if (w->spent > PATIENCE)
+			return forged(w);
+	}
+	w->mode = TASK_KILLABLE;
+	w->recheck = true;
+	return STEP_SLEEP;
+}
+
+/* Have the context handed over: what it costs that it has not been by now. */
+static int kick_cost(struct waiter *w)
+{
+	struct rpal_tcb *t = w->t;
+	unsigned int kicks = READ_ONCE(t->kicks);
+	bool in_vain = kicks != w->kicks;
+
+	w->kicks = kicks;
+	switch (rpal_kick(t)) {
+	case RPAL_RUNS_NOTHING:
+		return COST_NOTHING;
+	case RPAL_RUNS_HARDLY:
+		return COST_LOOK;
+	default:
+		/* It may wait for a page of ours. */
+		return in_vain ? COST_IN_VAIN : 0;
+	}
 }
 
 /* Something is due while a caller runs our context. */
@@ -263,10 +212,7 @@ static enum step interrupt_call(struct waiter *w, u64 word, bool signal)
 		return STEP_AGAIN;
 	w->recheck = true;
 	/* An event can wait for the end of the call, a signal cannot. */
-	if (!signal)
-		return STEP_SLEEP;
-	w->mode = TASK_KILLABLE;
-	return rpal_kick(t) ? STEP_SLEEP : odd(w, false);
+	return signal ? be_patient(w, kick_cost(w)) : STEP_SLEEP;
 }
 
 static enum step interrupted(struct waiter *w, bool signal, int code)
@@ -286,22 +232,35 @@ static enum step interrupted(struct waiter *w, bool signal, int code)
 	case RPAL_ST_CALL:
 		return interrupt_call(w, word, signal);
 	case RPAL_ST_LAZY:
-		return odd(w, false);
+		return be_patient(w, COST_LOOK);
 	default:
-		return odd(w, true);
+		return be_patient(w, PATIENCE + 1);
 	}
 }
 
 /* Unregistered by another thread. A caller that runs us must come home first. */
 static enum step buried(struct waiter *w)
 {
-	if (rpal_word_state(rpal_word(w->t)) != RPAL_ST_CALL ||
-	    ++w->odd > MAX_ODD)
+	enum step step;
+
+	if (rpal_word_state(rpal_word(w->t)) != RPAL_ST_CALL)
 		return go_home(w, -ENXIO);
-	rpal_kick(w->t);
-	w->mode = TASK_KILLABLE;
-	w->recheck = true;
-	return fatal_signal_pending(current) ? go_home(w, -EINTR) : STEP_SLEEP;
+	step = be_patient(w, max(kick_cost(w), COST_LOOK));
+	if (step == STEP_HOME)
+		w->code = -ENXIO;
+	return step == STEP_SLEEP && fatal_signal_pending(current) ?
+	       go_home(w, -EINTR) : step;
+}
+
+/* In the call of nobody: who has called has died, or has never been. */
+static bool is_orphan(struct rpal_tcb *t)
+{
+	bool orphan;
+
+	rcu_read_lock();
+	orphan = !rpal_caller(t);
+	rcu_read_unlock();
+	return orphan;
 }
 
 /* A peer, which may write anything there, has something for us to look at. */
@@ -320,8 +279,7 @@ static enum step look(struct waiter *w, bool event)
 	/* First of all: nap() must know, whatever else there is to do. */
 	if (w->expires != KTIME_MAX && ktime_after(ktime_get(), w->expires))
 		w->expired = true;
-	/* Pairs with hand_out(). */
-	if (smp_load_acquire(&t->have_context))
+	if (rpal_mailbox(t) == RPAL_MAIL_READY)
 		return STEP_INSTALL;
 	if (READ_ONCE(t->dead))
 		return buried(w);
@@ -340,6 +298,9 @@ static enum step look(struct waiter *w, bool event)
 		rpal_wait_freed(t->space->slot);
 		return STEP_AGAIN;
 	}
+	if (rpal_word_state(word) == RPAL_ST_CALL && is_orphan(t))
+		return be_patient(w, COST_LOOK);
+	w->spent = 0;
 	/* A caller that dies between release and wake leaves PENDING behind. */
 	w->recheck = word & RPAL_ST_PENDING;
 	return STEP_SLEEP;
@@ -366,11 +327,8 @@ static void nap(struct waiter *w, bool event)
 		until = min(until, ktime_add_ms(ktime_get(),
 						jiffies_to_msecs(RECHECK)));
 	set_current_state(w->mode);
-	/*
-	 * What was polled is not news while it is still pending. The context
-	 * pairs with hand_out().
-	 */
-	if (!smp_load_acquire(&t->have_context) && !READ_ONCE(t->woken) &&
+	/* What was polled is not news while it is still pending. */
+	if (rpal_mailbox(t) != RPAL_MAIL_READY && !READ_ONCE(t->woken) &&
 	    !(w->file && w->poll.triggered && !event))
 		schedule_hrtimeout(until == KTIME_MAX ? NULL : &until,
 				   HRTIMER_MODE_ABS);
@@ -413,7 +371,7 @@ static void park(struct rpal_tcb *t, bool reply)
 		swap(caller, t->lazy_caller);
 		nr = t->lazy_caller_nr;
 	}
-	t->in_wait = true;
+	rpal_mailbox_move(t, RPAL_MAIL_CLOSED, RPAL_MAIL_EMPTY);
 	t->woken = false;
 	if (!t->dead) {
 		/*
@@ -437,6 +395,7 @@ static int wait_in_call(struct waiter *w, bool reply)
 	enum step step;
 
 	rpal_count(RPAL_STAT_WAITS);
+	w->kicks = READ_ONCE(t->kicks);
 	if (w->file)
 		poll_initwait(&w->poll);
 	park(t, reply);
@@ -486,7 +445,7 @@ static int wait_with(struct waiter *w, const struct rpal_wait *wait)
 	if (!t->receiver)
 		return -ENXIO;
 	/* A call of its own is still open, or an answer is still due. */
-	if (t->lazy || (!reply && t->lazy_caller))
+	if (t->answer != RPAL_ANSWER_NONE || (!reply && t->lazy_caller))
 		return -EINVAL;
 	w->news = wait->flags & RPAL_WAIT_NEWS;
 	w->expires = expiry(wait->timeout_ns);
@@ -533,7 +492,7 @@ int rpal_wait_call(struct rpal_file *file, const struct rpal_wait *wait)
 static bool is_answered(struct rpal_tcb *t)
 {
 	/* Pairs with rpal_thread_answer(). */
-	return smp_load_acquire(&t->answered);
+	return smp_load_acquire(&t->answer) == RPAL_ANSWER_THERE;
 }
 
 /* 0, -EINTR, or -ETIMEDOUT after the deadline. */
@@ -582,12 +541,12 @@ int rpal_take_answer(struct rpal_tcb *t, enum rpal_patience patience,
 		return ret;
 	raw_spin_lock(&t->lock);
 	/* It may have come at the last moment. */
-	if (t->answered) {
+	if (t->answer == RPAL_ANSWER_THERE) {
 		*status = t->status;
 		*result = t->result;
 		ret = 0;
 	}
-	t->lazy = false;
+	WRITE_ONCE(t->answer, RPAL_ANSWER_NONE);
 	raw_spin_unlock(&t->lock);
 	WRITE_ONCE(t->block->callee, 0);
 	return ret;
@@ -617,7 +576,7 @@ int rpal_wait_reply(struct rpal_file *file, struct rpal_reply *reply)
 	t = rpal_thread_get_current();
 	if (!t)
 		return -ENXIO;
-	if (t->lazy)
+	if (t->answer != RPAL_ANSWER_NONE)
 		err = rpal_take_answer(t, patience, &reply->status,
 				       &reply->result);
 	rpal_thread_put(t);
@@ -707,20 +666,24 @@ int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await)
 	struct rpal_space *space = rpal_service_caller(file);
 	ktime_t until, end;
 	DEFINE_WAIT(wait);
+	unsigned int id;
 	int ret;
 
 	if (IS_ERR(space))
 		return PTR_ERR(space);
 	if (await->flags || await->reserved || await->timeout_ns < -1)
 		return -EINVAL;
-	if (await->id >= RPAL_NR_SLOTS || !test_bit(await->id, space->peers))
+	if (await->id >= RPAL_NR_SLOTS)
+		return -ESRCH;
+	id = array_index_nospec(await->id, RPAL_NR_SLOTS);
+	if (!test_bit(id, space->peers))
 		return -ESRCH;
 	end = expiry(await->timeout_ns);
 	until = min(end, ktime_add_ms(ktime_get(), jiffies_to_msecs(RECHECK)));
 
-	prepare_to_wait_exclusive(&free_wq[await->id], &wait,
+	prepare_to_wait_exclusive(&free_wq[id], &wait,
 				  TASK_INTERRUPTIBLE);
-	switch (look_for_receiver(await->id)) {
+	switch (look_for_receiver(id)) {
 	case SUPPLY_NONE:
 		ret = -EPIPE;
 		break;
@@ -735,9 +698,9 @@ int rpal_wait_free(struct rpal_file *file, const struct rpal_await *await)
 		if (!ret && signal_pending(current))
 			ret = -EINTR;
 	}
-	finish_wait(&free_wq[await->id], &wait);
+	finish_wait(&free_wq[id], &wait);
 	/* A wake-up that we do not use must not be lost on the others. */
 	if (ret)
-		rpal_wait_freed(await->id);
+		rpal_wait_freed(id);
 	return ret;
 }
