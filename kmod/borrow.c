@@ -51,8 +51,9 @@ static bool is_lent(struct rpal_tcb *caller, struct rpal_tcb *callee)
 	else
 		/* With something in its mailbox it has a context of its own to go on with. */
 		lent = rpal_mailbox(callee) == RPAL_MAIL_EMPTY;
-	/* Links of the dead are gone; what they have been linked with is known. */
-	return lent && (READ_ONCE(caller->dead) || rpal_thread_linked(caller, callee));
+	/* Links of the dead are gone; whose call is left of them has been looked at. */
+	return lent && (READ_ONCE(caller->dead) || READ_ONCE(callee->kept_for) == caller ||
+			rpal_thread_linked(caller, callee));
 }
 
 /* RCU read side. */

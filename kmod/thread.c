@@ -209,7 +209,7 @@ static void part_locked(struct rpal_tcb *t)
 {
 	if (t->kept_for)
 		RCU_INIT_POINTER(t->kept_for->remains, NULL);
-	t->kept_for = NULL;
+	WRITE_ONCE(t->kept_for, NULL);
 }
 
 /* The table's reference is the caller's then. */
@@ -370,7 +370,9 @@ static struct rpal_tcb *living_caller_locked(struct rpal_tcb *t, u64 word)
 
 	caller = rpal_thread_find(rpal_word_tid(word));
 	if (!caller || caller == t || READ_ONCE(caller->dead) || caller->call_word != word ||
-	    READ_ONCE(caller->block->callee) != t->tid || !rpal_thread_linked(caller, t))
+	    READ_ONCE(caller->block->callee) != t->tid)
+		return NULL;
+	if (t->kept_for != caller && !rpal_thread_linked(caller, t))
 		return NULL;
 	return caller;
 }
@@ -401,7 +403,7 @@ static void keep_or_drop_locked(struct rpal_tcb *t, struct list_head *dropped)
 						lockdep_is_held(&thread_lock));
 		if (old)
 			drop_to_locked(old, dropped);
-		t->kept_for = caller;
+		WRITE_ONCE(t->kept_for, caller);
 		rcu_assign_pointer(caller->remains, t);
 	}
 	rcu_read_unlock();

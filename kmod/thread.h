@@ -67,7 +67,7 @@ enum rpal_answer {
  * @free:	for freeing, after a grace period
  * @node:	in the hash by task, until it dies
  * @grave:	in a list of those that are to be put
- * @kept_for:	of a tombstone: the caller that it is kept for; under thread_lock
+ * @kept_for:	of a tombstone: the caller that it is kept for; changed under thread_lock
  * @remains:	the tombstone that is kept for it; under thread_lock, read under RCU
  * @user:	who has it, and pays for it until it is freed
  * @space:	its service's space; holds a reference
