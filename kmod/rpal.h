@@ -353,6 +353,7 @@ struct rpal_file {
 };
 
 struct rpal_file *rpal_device_file(struct file *filp);
+bool rpal_device_may_open(void);
 int rpal_device_init(void);
 void rpal_device_exit(void);
 
