@@ -10,6 +10,7 @@
 #include <link.h>
 #include <pthread.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/wait.h>
 
 #define TRACING "/sys/kernel/tracing/"
@@ -186,11 +187,12 @@ struct trial {
 	bool unplaced;
 	bool returns;
 	bool late; /* the probes come when the program runs */
+	unsigned long persona;
 };
 
 static void try(const struct trial *t)
 {
-	struct test_spawn s = { .unplaced = t->unplaced };
+	struct test_spawn s = { .unplaced = t->unplaced, .persona = t->persona };
 	struct test_cmd c = { .op = t->op };
 	struct test_res r;
 	struct puppet p;
@@ -219,14 +221,35 @@ static void try(const struct trial *t)
 int main(int argc, char **argv)
 {
 	static const struct trial trials[] = {
-		{ "a program that is not placed", OP_CALLS, CALLS, true, true, false },
-		{ "a placed program", OP_CALLS, CALLS, false, false, false },
-		{ "a placed program that is running", OP_CALLS, CALLS, false, false, true },
-		{ "returns, too", OP_CALLS, CALLS, false, true, false },
-		{ "returns, too, of one that is running", OP_CALLS, CALLS, false, true, true },
-		{ "many threads of a placed program", OP_THREADS, THREADS * CALLS, false, true,
-		  false },
-		{ "a forked child of a placed program", OP_FORK, CALLS, false, true, false },
+		{ .name = "a program that is not placed",
+		  .op = OP_CALLS,
+		  .want = CALLS,
+		  .unplaced = true,
+		  .returns = true },
+		{ .name = "a placed program", .op = OP_CALLS, .want = CALLS },
+		{ .name = "a placed program that is running",
+		  .op = OP_CALLS,
+		  .want = CALLS,
+		  .late = true },
+		{ .name = "returns, too", .op = OP_CALLS, .want = CALLS, .returns = true },
+		{ .name = "returns, too, of one that is running",
+		  .op = OP_CALLS,
+		  .want = CALLS,
+		  .returns = true,
+		  .late = true },
+		{ .name = "in the legacy layout",
+		  .op = OP_CALLS,
+		  .want = CALLS,
+		  .returns = true,
+		  .persona = ADDR_COMPAT_LAYOUT },
+		{ .name = "many threads of a placed program",
+		  .op = OP_THREADS,
+		  .want = THREADS * CALLS,
+		  .returns = true },
+		{ .name = "a forked child of a placed program",
+		  .op = OP_FORK,
+		  .want = CALLS,
+		  .returns = true },
 	};
 	size_t i;
 
