@@ -756,7 +756,7 @@ static void strangers(void)
  * has asked takes as many steps as there are, for each of its own.
  */
 #define ASKED	      2000
-#define ASKED_BEFORE  60000
+#define ASKED_BEFORE  30000
 #define ASKED_THREADS 2000
 
 /* How much longer it may take: more than the noise of a busy machine. */
