@@ -57,7 +57,8 @@ int rpal_hook_on(struct rpal_hook *hook);
 void rpal_hook_off(struct rpal_hook *hook);
 
 /* hook-try.c */
-bool rpal_hook_is_left_out(const struct rpal_hook *hook);
+extern struct rpal_hook *rpal_left_out;
+
 void rpal_hook_tried(struct rpal_hook *hook, struct pt_regs *regs);
 const struct rpal_hook *rpal_hook_missing(void);
 int rpal_hook_try_once(void);
@@ -68,6 +69,11 @@ static inline bool rpal_hook_is_trial(const struct pt_regs *regs)
 {
 	return READ_ONCE(rpal_trying) == current &&
 	       !(regs->di | regs->si | regs->dx | regs->cx | regs->r8 | regs->r9);
+}
+
+static inline bool rpal_hook_is_left_out(const struct rpal_hook *hook)
+{
+	return hook == READ_ONCE(rpal_left_out);
 }
 
 #endif /* RPAL_HOOK_TABLE_H */

@@ -25,8 +25,12 @@
 
 static bool all_fired;			/* once; under rpal_hook_mutex */
 
-/* For tests: one that is not there, or does nothing. Changed under rpal_hook_mutex. */
-static struct rpal_hook *left_out;
+/**
+ * rpal_left_out - for tests: a hook that is not there, or does nothing; NULL: none
+ *
+ * Changed under rpal_hook_mutex.
+ */
+struct rpal_hook *rpal_left_out;
 
 /**
  * rpal_trying - the task that is just trying the hooks, NULL at most times
@@ -34,18 +38,6 @@ static struct rpal_hook *left_out;
  * Under rpal_hook_mutex. While there is one, no entry returns at once.
  */
 struct task_struct *rpal_trying;
-
-/**
- * rpal_hook_is_left_out() - is it to do nothing
- * @hook:	the hook
- *
- * Context: any.
- * Return: whether a test wants to do without it.
- */
-bool rpal_hook_is_left_out(const struct rpal_hook *hook)
-{
-	return hook == READ_ONCE(left_out);
-}
 
 /**
  * rpal_hook_tried() - a call that tries a hook has come
@@ -327,8 +319,8 @@ void rpal_hook_leave_out(const char *name)
 			out = hook;
 	}
 	mutex_lock(&rpal_hook_mutex);
-	was = left_out;
-	WRITE_ONCE(left_out, out);
+	was = rpal_left_out;
+	WRITE_ONCE(rpal_left_out, out);
 	all_fired = false;
 	if (rpal_hooks_installed && was && was->how == RPAL_HOOK_OFF)
 		rpal_hook_on(was);
