@@ -338,9 +338,33 @@ struct rpal_file *rpal_device_file(struct file *filp)
 	return filp->f_op == &rpal_fops ? filp->private_data : NULL;
 }
 
+#define NAME	"rpal"
+
+/**
+ * rpal_device_may_open() - may the current task use the device
+ *
+ * The task's own way to it is gone, to the end: besides the mode of the node there are
+ * access lists, mounts, device cgroups and security modules, and all have a say.
+ *
+ * Context: may sleep, on whatever a path can lead to.
+ * Return: whether it can open the device for reading and writing.
+ */
+bool rpal_device_may_open(void)
+{
+	struct file *filp = filp_open("/dev/" NAME, O_RDWR | O_NOCTTY | O_NONBLOCK, 0);
+	bool ours;
+
+	if (IS_ERR(filp))
+		return false;
+	/* Who has a /dev of its own can have any file there. */
+	ours = rpal_device_file(filp);
+	filp_close(filp, NULL);
+	return ours;
+}
+
 static struct miscdevice rpal_misc = {
 	.minor = MISC_DYNAMIC_MINOR,
-	.name = "rpal",
+	.name = NAME,
 	.mode = 0660,
 	.fops = &rpal_fops,
 };

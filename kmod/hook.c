@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Installing the hooks at the first use, and removing them after the last.
+ * Which functions are hooked; installing the hooks at the first use, and removing them
+ * after the last. That they fire is seen to in hook-try.c.
  *
  * Users are spaces and heirs. Every one of them also holds a reference on the
  * module, and every task that runs in a replacement function runs in the mm of
@@ -8,66 +9,18 @@
  * unloaded no task is inside our code, and unregister_ftrace_function() has
  * waited for those that were about to be.
  *
- * A hook that does not fire would leave the module half working, so each is tried:
- * the function is called, and the call must come to the callback. Hooks that divert
- * send such a call away from the function themselves. For the others a second hook
- * does that, which is there only when they are tried: at load, or if the module was
- * switched off then, before the first use. What is looked at later is whether
- * the tracer still has the hook, and whether the function still calls the tracer.
- *
  * Functions that many ordinary processes come by call thunk.S directly, not the tracer,
  * which would take some fifty instructions to ask us. There can be but one such caller
  * of a function: if a BPF program has it, the tracer calls us there, too.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/mutex.h>
 #include <linux/percpu.h>
-#include <linux/seq_file.h>
-#include <linux/uaccess.h>
 #include <linux/workqueue.h>
-#include <asm/text-patching.h>
 
-#include "hook.h"
+#include "hook-table.h"
 #include "rpal.h"
 #include "sym.h"
-
-/* What rpal_probe_skip() returns in the place of a function; in thunk.S, too. */
-#define SKIPPED		0x7270616c736b6970UL
-
-/**
- * struct rpal_hook - a function that is hooked
- * @name:	its name
- * @func:	our callback
- * @diverts:	whether that may send calls elsewhere, else it changes arguments
- * @original:	then, where the thunk to the function goes, or NULL if there is none
- * @entry:	what it calls directly, in thunk.S, or NULL
- * @self:	where that finds this
- * @deaf:	for tests: the callback is not called
- * @tried:	the callback has seen a call of ours
- * @function:	address of the function
- * @site:	address of the instruction in it that calls the tracer
- * @fired:	calls for tasks that may be ours, since it was installed
- * @traced:	what the tracer knows of it if that calls us
- * @direct:	what it knows if the function calls @entry
- * @on:		the one of them that is registered, or NULL; under hook_mutex
- */
-struct rpal_hook {
-	const char *name;
-	void (*func)(struct rpal_hook *hook, struct pt_regs *regs);
-	bool diverts;
-	unsigned long *original;
-	const char *entry;
-	struct rpal_hook **self;
-	bool deaf;
-	bool tried;
-	unsigned long function;
-	unsigned long site;
-	unsigned long __percpu *fired;
-	struct ftrace_ops traced;
-	struct ftrace_ops direct;
-	struct ftrace_ops *on;
-};
 
 #define ARGUMENTS(sym, fn, ...)						\
 	{ .name = sym, .func = fn, ##__VA_ARGS__ }
@@ -76,7 +29,7 @@ struct rpal_hook {
 #define ORIGINAL(thunk)	.original = &rpal_addr_##thunk
 #define WARM(name)	.entry = rpal_enter_##name, .self = &rpal_hook_##name
 
-static struct rpal_hook hooks[] = {
+struct rpal_hook rpal_hooks[] = {
 	ARGUMENTS("setup_arg_pages", rpal_on_setup_arg_pages),
 	ARGUMENTS(RPAL_GET_UNMAPPED_AREA, rpal_on_get_unmapped_area,
 		  WARM(get_unmapped_area)),
@@ -119,41 +72,17 @@ static struct rpal_hook hooks[] = {
 	       WARM(force_sig_info_to_task), ORIGINAL(force_sig_info_to_task)),
 	DIVERT("unhandled_signal", rpal_on_unhandled_signal,
 	       WARM(unhandled_signal)),
+	{}
 };
 
-static DEFINE_MUTEX(hook_mutex);
+/* Installing, removing and trying, one at a time. */
+DEFINE_MUTEX(rpal_hook_mutex);
+bool rpal_hooks_installed;		/* under rpal_hook_mutex */
+const char *rpal_hook_failed;		/* at the last attempt; under rpal_hook_mutex */
+
 static atomic_t hook_users = ATOMIC_INIT(0);
-static bool installed;			/* under hook_mutex */
-static bool tried;			/* all of them once; under hook_mutex */
-static const char *failed;		/* at the last attempt; under hook_mutex */
-
-/* For tests: one that is not there, or does nothing. Under hook_mutex. */
-static struct rpal_hook *left_out;
-
-/**
- * rpal_trying - the task that is just trying the hooks, NULL at most times
- *
- * Under hook_mutex. While there is one, no entry returns at once.
- */
-struct task_struct *rpal_trying;
 
 /* ------------------------------------------------------------------- callbacks */
-
-/* Made by rpal_probe(): nothing else calls any of them with no arguments at all. */
-static bool is_trial(const struct pt_regs *regs)
-{
-	return READ_ONCE(rpal_trying) == current &&
-	       !(regs->di | regs->si | regs->dx | regs->cx | regs->r8 | regs->r9);
-}
-
-/* Another hook sends away the calls of one that may only change arguments. */
-static void note_trial(struct rpal_hook *hook, struct pt_regs *regs)
-{
-	if (!hook->deaf)
-		WRITE_ONCE(hook->tried, true);
-	if (hook->diverts || hook->on == &hook->direct)
-		regs->ip = (unsigned long)rpal_probe_skip;
-}
 
 /**
  * rpal_hook_enter() - a function that is hooked has been called
@@ -164,9 +93,9 @@ static void note_trial(struct rpal_hook *hook, struct pt_regs *regs)
  */
 void rpal_hook_enter(struct rpal_hook *hook, struct pt_regs *regs)
 {
-	if (unlikely(is_trial(regs)))
-		note_trial(hook, regs);
-	else if (likely(!hook->deaf))
+	if (unlikely(rpal_hook_is_trial(regs)))
+		rpal_hook_tried(hook, regs);
+	else if (likely(!rpal_hook_is_left_out(hook)))
 		hook->func(hook, regs);
 }
 
@@ -213,192 +142,92 @@ static int direct_on(struct rpal_hook *hook)
 	hook->direct.ops_func = share;
 	err = rpal_direct_on(&hook->direct, (unsigned long)hook->entry);
 	if (!err)
-		hook->on = &hook->direct;
+		WRITE_ONCE(hook->how, RPAL_HOOK_DIRECT);
 	return err;
 }
 
-static int hook_on(struct rpal_hook *hook)
+static int traced_on(struct rpal_hook *hook)
+{
+	int err = register_ftrace_function(&hook->traced);
+
+	if (!err)
+		WRITE_ONCE(hook->how, RPAL_HOOK_TRACED);
+	return err;
+}
+
+/**
+ * rpal_hook_on() - hook a function
+ * @hook:	its hook, which is off
+ *
+ * Context: rpal_hook_mutex held; may sleep.
+ * Return: 0, or a negative errno of the tracer's.
+ */
+int rpal_hook_on(struct rpal_hook *hook)
 {
 	int err;
 
 	/* A call that is to try it would reach the function if it diverts. */
-	if (hook == left_out && hook->diverts)
+	if (rpal_hook_is_left_out(hook) && hook->diverts)
 		return 0;
-	hook->deaf = hook == left_out;
 	err = direct_on(hook);
-	if (err != -EBUSY)
-		return err;
-	err = register_ftrace_function(&hook->traced);
-	if (!err)
-		hook->on = &hook->traced;
-	return err;
+	return err == -EBUSY ? traced_on(hook) : err;
 }
 
-static void hook_off(struct rpal_hook *hook)
+/**
+ * rpal_hook_off() - let go of a function
+ * @hook:	its hook
+ *
+ * Context: rpal_hook_mutex held; may sleep.
+ */
+void rpal_hook_off(struct rpal_hook *hook)
 {
-	if (hook->on == &hook->direct)
-		rpal_direct_off(&hook->direct, (unsigned long)hook->entry);
-	else if (hook->on)
+	switch (hook->how) {
+	case RPAL_HOOK_OFF:
+		return;
+	case RPAL_HOOK_TRACED:
 		unregister_ftrace_function(&hook->traced);
-	hook->on = NULL;
-}
-
-static void uninstall(void)
-{
-	int i;
-
-	installed = false;
-	for (i = ARRAY_SIZE(hooks) - 1; i >= 0; i--)
-		hook_off(&hooks[i]);
-}
-
-/* ------------------------------------------------------------ are they there */
-
-/*
- * Does the tracer have the hook, and does the function call the tracer? While the
- * tracer changes that call there is a breakpoint in its place.
- */
-static bool in_place(const struct rpal_hook *hook)
-{
-	struct ftrace_ops *on = READ_ONCE(hook->on);
-	u8 opcode = 0;
-
-	if (!on || !(READ_ONCE(on->flags) & FTRACE_OPS_FL_ENABLED))
-		return false;
-	copy_from_kernel_nofault(&opcode, (void *)hook->site, sizeof(opcode));
-	return opcode == CALL_INSN_OPCODE || opcode == INT3_INSN_OPCODE;
-}
-
-static const struct rpal_hook *find_missing(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		if (!in_place(&hooks[i]))
-			return &hooks[i];
+		break;
+	case RPAL_HOOK_DIRECT:
+		rpal_direct_off(&hook->direct, (unsigned long)hook->entry);
+		break;
 	}
-	return NULL;
-}
-
-static bool fires(struct rpal_hook *hook)
-{
-	/* A function that is not hooked would do what it is there for. */
-	if (!in_place(hook))
-		return false;
-	WRITE_ONCE(hook->tried, false);
-	return rpal_probe(hook->function) == SKIPPED && READ_ONCE(hook->tried);
-}
-
-/* Of those that divert, or of the others, one that does not fire. */
-static const struct rpal_hook *find_silent(bool diverts)
-{
-	const struct rpal_hook *silent = NULL;
-	unsigned int i;
-
-	WRITE_ONCE(rpal_trying, current);
-	for (i = 0; i < ARRAY_SIZE(hooks) && !silent; i++) {
-		if (hooks[i].diverts == diverts && !fires(&hooks[i]))
-			silent = &hooks[i];
-	}
-	WRITE_ONCE(rpal_trying, NULL);
-	return silent;
-}
-
-/* Calls of ours, sent away from functions whose hooks must not do that. */
-static void skip(unsigned long ip, unsigned long parent_ip,
-		 struct ftrace_ops *ops, struct ftrace_regs *fregs)
-{
-	struct pt_regs *regs = rpal_fregs(fregs);
-
-	if (is_trial(regs))
-		regs->ip = (unsigned long)rpal_probe_skip;
-}
-
-static struct ftrace_ops skip_ops = {
-	.func = skip,
-	.flags = FTRACE_OPS_FL_PERMANENT | FTRACE_OPS_FL_IPMODIFY,
-};
-
-static int skip_on(void)
-{
-	bool first = true;
-	unsigned int i;
-	int err = 0;
-
-	for (i = 0; i < ARRAY_SIZE(hooks) && !err; i++) {
-		if (hooks[i].on != &hooks[i].traced || hooks[i].diverts)
-			continue;
-		err = ftrace_set_filter_ip(&skip_ops, hooks[i].site, 0, first);
-		first = false;
-	}
-	/* Some are always traced: without a filter it would have all functions. */
-	if (!err && first)
-		err = -ENOENT;
-	return err ?: register_ftrace_function(&skip_ops);
-}
-
-/*
- * A live patch of a function whose arguments we change does no harm, but then the
- * call cannot be sent away.
- */
-static const struct rpal_hook *try_arguments(void)
-{
-	const struct rpal_hook *silent;
-	int err = skip_on();
-
-	if (err == -EBUSY) {
-		pr_info("a function is held by a live patch or another module: not all hooks are tried\n");
-		return NULL;
-	}
-	if (err)
-		return ERR_PTR(err);
-	silent = find_silent(false);
-	err = unregister_ftrace_function(&skip_ops);
-	return err ? ERR_PTR(err) : silent;
-}
-
-static int try_all(void)
-{
-	const struct rpal_hook *silent = find_silent(true);
-
-	if (!silent)
-		silent = try_arguments();
-	if (IS_ERR(silent))
-		return PTR_ERR(silent);
-	if (silent) {
-		failed = silent->name;
-		pr_err("the hook on %s does not fire\n", failed);
-		return -ENODEV;
-	}
-	tried = true;
-	return 0;
+	WRITE_ONCE(hook->how, RPAL_HOOK_OFF);
 }
 
 /* ----------------------------------------------------------------- installing */
 
+static void uninstall(void)
+{
+	struct rpal_hook *hook;
+
+	rpal_hooks_installed = false;
+	for (hook = rpal_hooks + ARRAY_SIZE(rpal_hooks) - 1; hook-- > rpal_hooks;)
+		rpal_hook_off(hook);
+}
+
 static int register_all(void)
 {
 	const struct rpal_hook *missing;
-	unsigned int i;
+	struct rpal_hook *hook;
 	int err;
 
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		err = hook_on(&hooks[i]);
+	for (hook = rpal_hooks; hook->name; hook++) {
+		err = rpal_hook_on(hook);
 		if (err) {
 			/* If the tracer is off that is no fault of the hook. */
 			if (READ_ONCE(*rpal_k_ftrace_enabled))
-				failed = hooks[i].name;
-			pr_err("cannot hook %s (%d)%s\n", hooks[i].name, err,
+				rpal_hook_failed = hook->name;
+			pr_err("cannot hook %s (%d)%s\n", hook->name, err,
 			       err == -EBUSY ?
 			       ": is it held by a live patch, or kernel.ftrace_enabled 0?" : "");
 			return err;
 		}
 	}
-	missing = find_missing();
+	missing = rpal_hook_missing();
 	if (missing) {
-		failed = missing->name;
+		rpal_hook_failed = missing->name;
 		pr_err("there is no hook on %s, although the tracer took it\n",
-		       failed);
+		       missing->name);
 		return -ENODEV;
 	}
 	return 0;
@@ -406,12 +235,12 @@ static int register_all(void)
 
 static void forget_counts(void)
 {
-	unsigned int i;
+	struct rpal_hook *hook;
 	int cpu;
 
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+	for (hook = rpal_hooks; hook->name; hook++) {
 		for_each_possible_cpu(cpu)
-			per_cpu(*hooks[i].fired, cpu) = 0;
+			per_cpu(*hook->fired, cpu) = 0;
 	}
 }
 
@@ -419,24 +248,24 @@ static int install(void)
 {
 	int err;
 
-	failed = NULL;
+	rpal_hook_failed = NULL;
 	forget_counts();
 	err = register_all();
-	if (!err && !tried)
-		err = try_all();
+	if (!err)
+		err = rpal_hook_try_once();
 	if (err)
 		uninstall();
 	else
-		installed = true;
+		rpal_hooks_installed = true;
 	return err;
 }
 
 static void remove_work(struct work_struct *work)
 {
-	mutex_lock(&hook_mutex);
-	if (installed && !atomic_read(&hook_users))
+	mutex_lock(&rpal_hook_mutex);
+	if (rpal_hooks_installed && !atomic_read(&hook_users))
 		uninstall();
-	mutex_unlock(&hook_mutex);
+	mutex_unlock(&rpal_hook_mutex);
 }
 
 static DECLARE_DELAYED_WORK(remove, remove_work);
@@ -450,7 +279,7 @@ static void schedule_removal(void)
 /* With users there are hooks; but are all of them still there? */
 static int check_again(void)
 {
-	const struct rpal_hook *missing = find_missing();
+	const struct rpal_hook *missing = rpal_hook_missing();
 
 	if (!missing)
 		return 0;
@@ -462,7 +291,7 @@ static int check_again(void)
 /**
  * rpal_hook_get() - have the hooks installed
  *
- * Context: may sleep; takes hook_mutex and, inside ftrace, text_mutex.
+ * Context: may sleep; takes rpal_hook_mutex and, inside ftrace, text_mutex.
  * Return: 0; -EBUSY (something else holds a function, or the tracer is off), -ENODEV
  * (a hook does not fire, or is gone), or with what else the tracer refused one.
  */
@@ -476,14 +305,14 @@ int rpal_hook_get(void)
 			rpal_hook_put();
 		return err;
 	}
-	mutex_lock(&hook_mutex);
-	if (installed && !atomic_read(&hook_users) && find_missing())
+	mutex_lock(&rpal_hook_mutex);
+	if (rpal_hooks_installed && !atomic_read(&hook_users) && rpal_hook_missing())
 		uninstall();
-	if (!installed)
+	if (!rpal_hooks_installed)
 		err = install();
 	if (!err)
 		atomic_inc(&hook_users);
-	mutex_unlock(&hook_mutex);
+	mutex_unlock(&rpal_hook_mutex);
 	return err;
 }
 
@@ -527,7 +356,7 @@ int rpal_hook_users(void)
 void rpal_hook_reschedule(void)
 {
 	/* Also before the module has begun: there is nothing to remove. */
-	if (READ_ONCE(installed) && !atomic_read(&hook_users))
+	if (READ_ONCE(rpal_hooks_installed) && !atomic_read(&hook_users))
 		schedule_removal();
 }
 
@@ -580,11 +409,11 @@ static int prepare(struct rpal_hook *hook)
  */
 int rpal_hook_init(void)
 {
-	unsigned int i;
+	struct rpal_hook *hook;
 	int err = 0;
 
-	for (i = 0; i < ARRAY_SIZE(hooks); i++)
-		err = prepare(&hooks[i]) ?: err;
+	for (hook = rpal_hooks; hook->name; hook++)
+		err = prepare(hook) ?: err;
 	if (err)
 		rpal_hook_exit();
 	return err;
@@ -597,19 +426,19 @@ int rpal_hook_init(void)
  */
 void rpal_hook_exit(void)
 {
-	unsigned int i;
+	struct rpal_hook *hook;
 
 	cancel_delayed_work_sync(&remove);
-	mutex_lock(&hook_mutex);
-	if (installed)
+	mutex_lock(&rpal_hook_mutex);
+	if (rpal_hooks_installed)
 		uninstall();
-	mutex_unlock(&hook_mutex);
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		ftrace_free_filter(&hooks[i].traced);
-		ftrace_free_filter(&hooks[i].direct);
-		free_percpu(hooks[i].fired);
+	mutex_unlock(&rpal_hook_mutex);
+	for (hook = rpal_hooks; hook->name; hook++) {
+		ftrace_free_filter(&hook->traced);
+		ftrace_free_filter(&hook->direct);
+		free_percpu(hook->fired);
 	}
-	ftrace_free_filter(&skip_ops);
+	rpal_hook_try_exit();
 }
 
 /**
@@ -627,111 +456,4 @@ int rpal_hook_try(void)
 	if (!err)
 		rpal_hook_put();
 	return err;
-}
-
-/* -------------------------------------------------------------------- health */
-
-/* What is wrong, NULL if nothing is. Under hook_mutex. */
-static const char *find_fault(bool may_call)
-{
-	const struct rpal_hook *hook;
-
-	if (!installed)
-		return READ_ONCE(*rpal_k_ftrace_enabled) ? failed :
-		       "kernel.ftrace_enabled is 0";
-	hook = find_missing();
-	if (!hook && may_call)
-		hook = find_silent(true);
-	return hook ? hook->name : NULL;
-}
-
-/**
- * rpal_hook_healthy() - is there nothing that keeps the hooks from working
- *
- * Context: process context.
- * Return: what is known without installing any.
- */
-bool rpal_hook_healthy(void)
-{
-	bool healthy;
-
-	/* They are just being installed or removed, which says what it finds. */
-	if (!mutex_trylock(&hook_mutex))
-		return true;
-	healthy = !find_fault(false);
-	mutex_unlock(&hook_mutex);
-	return healthy;
-}
-
-static unsigned long times_fired(const struct rpal_hook *hook)
-{
-	unsigned long sum = 0;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu(*hook->fired, cpu));
-	return sum;
-}
-
-static const char *state_of(const struct rpal_hook *hook)
-{
-	if (!installed)
-		return "no";
-	return in_place(hook) ? "yes" : "GONE";
-}
-
-/**
- * rpal_hook_show() - write what is known of all hooks
- * @seq:	where to
- *
- * Context: process context; takes hook_mutex.
- */
-void rpal_hook_show(struct seq_file *seq)
-{
-	const char *fault;
-	unsigned int i;
-
-	mutex_lock(&hook_mutex);
-	seq_puts(seq, "hook kind called installed fired\n");
-	for (i = 0; i < ARRAY_SIZE(hooks); i++)
-		seq_printf(seq, "%s %s %s %s %lu\n", hooks[i].name,
-			   hooks[i].diverts ? "diverts" : "arguments",
-			   hooks[i].on == &hooks[i].direct ? "directly" : "traced",
-			   state_of(&hooks[i]), times_fired(&hooks[i]));
-	fault = find_fault(true);
-	if (fault)
-		seq_printf(seq, "broken: %s\n", fault);
-	else
-		seq_puts(seq, tried || installed ? "ok\n" :
-						   "ok, but not tried yet\n");
-	mutex_unlock(&hook_mutex);
-}
-
-/**
- * rpal_hook_leave_out() - for tests: do without a hook, but behave as if it were there
- * @name:	of the function; if it is none that is hooked, all hooks are there again
- *
- * One that changes arguments is installed the next time, but does nothing; any other
- * is not installed. They are tried again then. What is installed is taken away now.
- *
- * Context: process context; takes hook_mutex.
- */
-void rpal_hook_leave_out(const char *name)
-{
-	struct rpal_hook *was, *hook = NULL;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		if (!strcmp(hooks[i].name, name))
-			hook = &hooks[i];
-	}
-	mutex_lock(&hook_mutex);
-	was = left_out;
-	left_out = hook;
-	tried = false;
-	if (installed && was && !was->on)
-		hook_on(was);
-	if (installed && hook)
-		hook_off(hook);
-	mutex_unlock(&hook_mutex);
 }

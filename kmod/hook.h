@@ -54,7 +54,7 @@ RPAL_ENTRY(arch_do_signal_or_restart);
 RPAL_ENTRY(force_sig_info_to_task);
 RPAL_ENTRY(unhandled_signal);
 
-/* What these look at besides: in hook.c and in pkey.c. */
+/* What these look at besides: in hook-try.c and in pkey.c. */
 extern struct task_struct *rpal_trying;
 extern atomic_t rpal_nr_heirs;
 

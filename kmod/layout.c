@@ -16,6 +16,7 @@
 #include <linux/pkeys.h>
 #include <linux/sizes.h>
 #include <asm/pkru.h>
+#include <asm/syscall.h>
 
 #include "hook.h"
 #include "rpal.h"
@@ -212,6 +213,21 @@ static bool is_program(const struct file *file)
 	return current->in_execve && file && current->mm->map_count == 1;
 }
 
+/*
+ * Does a system call want it? Else it is a probe (uprobes) that has been met for the first
+ * time, and the kernel maps a page for its instruction.
+ */
+static bool in_system_call(void)
+{
+	return syscall_get_nr(current, current_pt_regs()) != -1;
+}
+
+/* Outside of system calls their number is -1, and that has the bit of the x32 ABI. */
+static bool is_compat(void)
+{
+	return in_compat_syscall() && in_system_call();
+}
+
 /* get_unmapped_area(file, addr, len, pgoff, flags, ...) */
 RPAL_CALLBACK(rpal_on_get_unmapped_area)
 {
@@ -227,7 +243,7 @@ RPAL_CALLBACK(rpal_on_get_unmapped_area)
 		.len = regs->dx,
 		.fixed = regs->r8 & MAP_FIXED,
 		.low = regs->r8 & MAP_32BIT,
-		.compat = in_compat_syscall(),
+		.compat = is_compat(),
 		.exec = current->in_execve,
 		.program = is_program((struct file *)regs->di),
 	};
@@ -323,8 +339,9 @@ RPAL_CALLBACK(rpal_on_vm_unmapped_area)
 		return;
 	rpal_hook_fired(hook);
 	info = (struct vm_unmapped_area_info *)regs->di;
-	if (info->high_limit <= RPAL_LOW_END)
-		return;				/* MAP_32BIT */
+	/* MAP_32BIT. A probe's page is searched for as if the program were a 32-bit one. */
+	if (info->high_limit <= RPAL_LOW_END && in_system_call())
+		return;
 	if (info->low_limit < space->base || info->low_limit >= space->end)
 		info->low_limit = space->base + PAGE_SIZE;
 	if (info->high_limit > space->end || info->high_limit <= space->base)

@@ -49,6 +49,16 @@ static bool is_marked(const struct linux_binprm *bprm)
 	       !memcmp(bprm->buf + MARK_OFFSET, MARK, MARK_SIZE);
 }
 
+/*
+ * Anybody can write a mark into a file: it counts for who could ask for a placement, too.
+ * Else, and when all is switched off, a marked program is one like any other.
+ */
+static bool is_placed_by_mark(const struct linux_binprm *bprm)
+{
+	return is_marked(bprm) && READ_ONCE(rpal_enable) &&
+	       rpal_device_may_open();
+}
+
 static bool can_be_placed(const struct linux_binprm *bprm)
 {
 	const struct elf64_hdr *elf = (const struct elf64_hdr *)bprm->buf;
@@ -212,8 +222,7 @@ static int place_binary(struct linux_binprm *bprm)
 	bool pending = pending_read(&flags, group);
 	int err;
 
-	/* Switched off, a marked program is one like any other. */
-	if (!pending && (!is_marked(bprm) || !READ_ONCE(rpal_enable)))
+	if (!pending && !is_placed_by_mark(bprm))
 		return -ENOEXEC;
 	if (is_script(bprm))
 		return -ENOEXEC;	/* asked again about its interpreter */

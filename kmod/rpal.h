@@ -5,7 +5,7 @@
  * Lock order, outermost first. All are spinlocks but the first; none but the last
  * is taken with interrupts off.
  *
- *	hook_mutex		hook.c: installing and removing hooks
+ *	rpal_hook_mutex		hook.c: installing and removing hooks
  *	  pending_lock		place.c: placements that were asked for
  *	  heir_lock		pkey.c: forked children of placed processes (raw)
  *	  rpal_tcb.lock		thread.c: one thread's mailbox and death (raw)
@@ -353,6 +353,7 @@ struct rpal_file {
 };
 
 struct rpal_file *rpal_device_file(struct file *filp);
+bool rpal_device_may_open(void);
 int rpal_device_init(void);
 void rpal_device_exit(void);
 
@@ -497,6 +498,9 @@ void rpal_hook_hold(void);
 void rpal_hook_put(void);
 void rpal_hook_reschedule(void);
 int rpal_hook_users(void);
+
+/* ----------------------------------------------------------- hook-try.c */
+
 bool rpal_hook_healthy(void);
 void rpal_hook_show(struct seq_file *seq);
 void rpal_hook_leave_out(const char *name);

@@ -69,7 +69,7 @@ SYM_FUNC_START(rpal_probe)
 	RET
 SYM_FUNC_END(rpal_probe)
 
-/* Where such a call goes instead: SKIPPED of hook.c. */
+/* Where such a call goes instead: SKIPPED of hook-try.c. */
 SYM_FUNC_START(rpal_probe_skip)
 	movabsq	$0x7270616c736b6970, %rax
 	RET

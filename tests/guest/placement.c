@@ -8,6 +8,7 @@
  */
 #include "common.h"
 
+#include <asm/prctl.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -17,11 +18,14 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+
+#include <linux/io_uring.h>
 
 #define RW   (PROT_READ | PROT_WRITE)
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
@@ -29,6 +33,13 @@
 
 static struct rpal_self self;
 static int dev;
+
+static int get_self(void)
+{
+	dev = test_open();
+	MUST(dev >= 0);
+	return test_self(dev, &self);
+}
 
 /* Test addresses that nothing else uses: the middle of the slot. */
 static char *spot(u64 off)
@@ -472,6 +483,176 @@ static void sysv(void)
 	shmctl(id, IPC_RMID, NULL);
 }
 
+/* A driver's memory, at offsets of its own, by a search of its own. */
+static void ring(void)
+{
+	struct io_uring_params params = {};
+	int fd = syscall(SYS_io_uring_setup, 8, &params);
+	void *p;
+
+	if (fd < 0) {
+		test_skip_case("no io_uring");
+		return;
+	}
+	p = mmap(NULL, PAGE, RW, MAP_SHARED | MAP_POPULATE, fd, IORING_OFF_SQ_RING);
+	CHECK_IN(p, PAGE);
+	p = mmap(spot(3 * GB), PAGE, RW, MAP_SHARED | MAP_FIXED, fd, IORING_OFF_SQES);
+	CHECK(p == MAP_FAILED || in_slot(&self, p, PAGE), "%p, errno %d", p, errno);
+	p = mmap(foreign(), PAGE, RW, MAP_SHARED, fd, IORING_OFF_SQES);
+	CHECK(p == MAP_FAILED || in_slot(&self, p, PAGE), "%p, errno %d", p, errno);
+	p = mmap(foreign(), PAGE, RW, MAP_SHARED | MAP_FIXED, fd, IORING_OFF_SQES);
+	CHECK(p == MAP_FAILED, "%p", p);
+	close(fd);
+}
+
+/* What ends at @end ends with an address, whose name differs from header to header. */
+static void user_addr(void *end, void *addr)
+{
+	u64 a = (u64)addr;
+
+	memcpy((char *)end - sizeof(a), &a, sizeof(a));
+}
+
+/* The other way round, since 6.5: the program says where the ring is, and nothing is mapped. */
+static void ring_of_own(void)
+{
+	struct io_uring_params params = { .flags = 1U << 14 }; /* IORING_SETUP_NO_MMAP */
+	char *p = map(NULL, 2 * PAGE, RW, ANON);
+	int fd;
+
+	user_addr(&params.cq_off + 1, p);
+	user_addr(&params.sq_off + 1, foreign());
+	fd = syscall(SYS_io_uring_setup, 8, &params);
+	CHECK(fd < 0, "entries out of the slot");
+	user_addr(&params.sq_off + 1, p + PAGE);
+	fd = syscall(SYS_io_uring_setup, 8, &params);
+	if (fd >= 0)
+		close(fd);
+	munmap(p, 2 * PAGE);
+}
+
+/* A process that is another, but shares the memory. */
+static void shared_memory(void)
+{
+	char *out = foreign(), *low = (char *)self.end;
+	int status;
+	pid_t pid = vfork();
+
+	if (!pid) {
+		if (map(out, PAGE, RW, ANON | MAP_FIXED) != MAP_FAILED ||
+		    map(low, PAGE, RW, ANON | MAP_FIXED) != MAP_FAILED)
+			_exit(1);
+		_exit(!in_slot(&self, map(NULL, PAGE, RW, ANON), PAGE));
+	}
+	MUST(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK(!status, "%s", test_status(status));
+}
+
+/* An old size of nothing: the same pages once more. */
+static void twice(void)
+{
+	char *p = map(NULL, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS), *q;
+
+	*p = 6;
+	q = mremap(p, 0, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, foreign());
+	CHECK(q == MAP_FAILED && errno == ENOMEM, "%p, errno %d", (void *)q, errno);
+	q = mremap(p, 0, PAGE, MREMAP_MAYMOVE);
+	CHECK_IN(q, PAGE);
+	CHECK(q != p && *q == 6, "%p", (void *)q);
+	q = mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, self.end);
+	CHECK(q == MAP_FAILED && errno == ENOMEM, "%p, errno %d", (void *)q, errno);
+}
+
+/* map_shadow_stack(), which most machines do not have. */
+static void shadow_stack(void)
+{
+	long r = syscall(453, foreign(), PAGE, 0);
+
+	CHECK(r == -1 || in_slot(&self, (void *)r, PAGE), "%lx", r);
+	r = syscall(453, 0, PAGE, 0);
+	if (r != -1)
+		CHECK_IN((void *)r, PAGE);
+}
+
+static int find_vdso(const struct test_vma *v, void *start)
+{
+	if (strcmp(v->name, "[vdso]"))
+		return 0;
+	((u64 *)start)[0] = v->start;
+	((u64 *)start)[1] = v->end - v->start;
+	return 1;
+}
+
+static int unmap_vdso(const struct test_vma *v, void *unused)
+{
+	(void)unused;
+	if (!strncmp(v->name, "[vvar", 5) || !strcmp(v->name, "[vdso]"))
+		munmap((void *)v->start, v->end - v->start);
+	return 0;
+}
+
+/* The kernel's own code, moved by the program, and mapped by the kernel. */
+static void kernels_code(void)
+{
+	u64 at[2] = {};
+	void *p;
+
+	MUST(test_for_each_vma(false, find_vdso, at));
+	p = mremap((void *)at[0], at[1], at[1], MREMAP_MAYMOVE | MREMAP_FIXED, foreign());
+	CHECK(p == MAP_FAILED && errno == ENOMEM, "moved: %p, errno %d", p, errno);
+	test_for_each_vma(false, unmap_vdso, NULL);
+	at[0] = 0;
+	if (syscall(SYS_arch_prctl, ARCH_MAP_VDSO_64, foreign()) == -1)
+		return; /* not in this kernel */
+	CHECK(test_for_each_vma(false, find_vdso, at) && in_slot(&self, (void *)at[0], at[1]),
+	      "mapped at %lx", at[0]);
+}
+
+static u64 brk_at(u64 at)
+{
+	return syscall(SYS_brk, at);
+}
+
+/* The begin is never above the end. */
+static bool set_brk(u64 at)
+{
+	if (at < brk_at(0))
+		return !prctl(PR_SET_MM, PR_SET_MM_START_BRK, at, 0, 0) &&
+		       !prctl(PR_SET_MM, PR_SET_MM_BRK, at, 0, 0);
+	return !prctl(PR_SET_MM, PR_SET_MM_BRK, at, 0, 0) &&
+	       !prctl(PR_SET_MM, PR_SET_MM_START_BRK, at, 0, 0);
+}
+
+/* The heap can begin anywhere for who may say so, but it does not grow there. */
+static void heap_elsewhere(void)
+{
+	u64 ends[] = { (u64)foreign(), self.end - PAGE, LOW_END - PAGE }, now;
+	u64 in = (u64)spot(4 * GB);
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(ends); i++) {
+		if (!CHECK(set_brk(ends[i]), "cannot begin at %lx, errno %d", ends[i], errno))
+			continue;
+		now = brk_at(ends[i] + 2 * PAGE);
+		CHECK(now == ends[i], "%lx has grown to %lx", ends[i], now);
+	}
+	CHECK(set_brk(in) && brk_at(in + PAGE) == in + PAGE, "does not grow in the slot");
+}
+
+/*
+ * What is done when a process is restored. Afterwards nothing may ask for the time, or want
+ * more heap.
+ */
+static int restored_role(void)
+{
+	MUST(!get_self());
+	setvbuf(stdout, NULL, _IONBF, 0);
+	kernels_code();
+	heap_elsewhere();
+	CHECK(!test_bad_vmas(&self, false), "in the end");
+	_exit(!!test_failures());
+}
+
 static void stack(void)
 {
 	volatile char deep[4 * MB];
@@ -786,7 +967,12 @@ static const struct {
 	{ "a piece of the stack at the slot's begin", moved_stack },
 	{ "32-bit system call", compat },
 	{ "mremap", moving },
+	{ "mremap of nothing", twice },
 	{ "shmat", sysv },
+	{ "io_uring", ring },
+	{ "io_uring in own memory", ring_of_own },
+	{ "another process with the same memory", shared_memory },
+	{ "shadow stack", shadow_stack },
 	{ "deep stack", stack },
 	{ "READ_IMPLIES_EXEC", implied_exec },
 	{ "threads", threads },
@@ -798,13 +984,6 @@ static const struct {
 	{ "exec in a child", exec_child },
 	{ "protection keys", keys },
 };
-
-static int get_self(void)
-{
-	dev = test_open();
-	MUST(dev >= 0);
-	return test_self(dev, &self);
-}
 
 static int space_role(void)
 {
@@ -850,10 +1029,13 @@ static int quick_role(void)
 	return 0;
 }
 
-static const struct test_role roles[] = {
-	{ "space", space_role }, { "low", low_role },		{ "low-mremap", low_mremap_role },
-	{ "quick", quick_role }, { "unplaced", unplaced_role }, {}
-};
+static const struct test_role roles[] = { { "space", space_role },
+					  { "low", low_role },
+					  { "low-mremap", low_mremap_role },
+					  { "quick", quick_role },
+					  { "unplaced", unplaced_role },
+					  { "restored", restored_role },
+					  {} };
 
 /* --------------------------------------------------------------- the driver */
 
@@ -965,6 +1147,11 @@ int main(int argc, char **argv)
 	test_begin("low private mapping by mremap");
 	s.persona = 0;
 	s.role = "low-mremap";
+	run(&s);
+	test_end();
+
+	test_begin("vdso and heap, as when a process is restored");
+	s.role = "restored";
 	run(&s);
 	test_end();
 

@@ -10,8 +10,12 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -34,9 +38,10 @@ static char tiny[256], tiny_fixed[256 + 8];
 static int verdict_role(void)
 {
 	struct rpal_self self;
-	int fd = test_open();
 
-	MUST(fd >= 0 && !test_self(fd, &self));
+	/* Who may not open it, or has another file of that name, was given one. */
+	if (test_self(test_open(), &self))
+		MUST(!test_self(TEST_FD_SHARED, &self));
 	return self.state & RPAL_SELF_PLACED ? PLACED : UNPLACED;
 }
 
@@ -676,6 +681,229 @@ static void marks(void)
 	test_end();
 }
 
+/* ------------------------------------------ marked, by who may not open the device */
+
+struct stranger {
+	const char *path;
+	gid_t group;	 /* 0: of its own */
+	bool namespaces; /* with a /dev of its own, in which there is a file of that name */
+};
+
+static int strange_exec(const void *arg)
+{
+	const struct stranger *s = arg;
+	gid_t group = s->group ? s->group : 1001;
+	int fd = test_open();
+
+	if (dup2(fd, TEST_FD_SHARED) != TEST_FD_SHARED || setgroups(0, NULL) ||
+	    setresgid(group, group, group) || setresuid(1001, 1001, 1001))
+		return 70;
+	if (s->namespaces) {
+		prctl(PR_SET_DUMPABLE, 1);
+		if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+			return 71;
+		if (!test_write_file("/proc/self/setgroups", "deny") ||
+		    !test_write_file("/proc/self/uid_map", "0 1001 1") ||
+		    !test_write_file("/proc/self/gid_map", "0 1001 1") ||
+		    mount("none", "/dev", "tmpfs", 0, NULL) ||
+		    open(TEST_DEV, O_RDWR | O_CREAT | O_CLOEXEC, 0666) < 0)
+			return 72;
+	}
+	exec_role(s->path, "verdict");
+	return FAILED(errno);
+}
+
+static void strangers(void)
+{
+	struct stranger s = { .path = DIR_ "/marked" };
+	struct stat st;
+	int r;
+
+	test_begin("a marked program runs unplaced if its user may not open the device");
+	MUST(!stat(TEST_DEV, &st) && !chmod(TEST_DEV, 0660) && !chown(TEST_DEV, 0, 990));
+	marked_copy(PROGRAM, s.path, 0755);
+	r = in_child(strange_exec, &s);
+	CHECK(r == UNPLACED, "%d", r);
+	s.namespaces = true;
+	r = in_child(strange_exec, &s);
+	CHECK(r == UNPLACED || r == 71, "another file in the device's place: %d", r);
+	s.namespaces = false;
+	s.group = 990;
+	r = in_child(strange_exec, &s);
+	CHECK(r == PLACED, "in its group: %d", r);
+	/* It wants both, as a service does. */
+	MUST(!chmod(TEST_DEV, 0640));
+	r = in_child(strange_exec, &s);
+	CHECK(r == UNPLACED, "it may read: %d", r);
+	MUST(!chmod(TEST_DEV, 0600));
+	r = in_child(strange_exec, &s);
+	CHECK(r == UNPLACED, "root's alone: %d", r);
+	r = in_child(unplaced_exec, s.path);
+	CHECK(r == PLACED, "root: %d", r);
+	/* Nor is it refused what nobody would be placed for. */
+	s.group = 0;
+	marked_copy(PROGRAM, s.path, 04755);
+	r = in_child(strange_exec, &s);
+	CHECK(r == UNPLACED, "set-user-id: %d", r);
+	MUST(!chmod(TEST_DEV, st.st_mode & 07777) && !chown(TEST_DEV, st.st_uid, st.st_gid));
+	test_end();
+}
+
+/* ------------------------------------------- what others have asked for */
+
+/*
+ * Requests of one task, of another, and of many. With a walk through them the exec of who
+ * has asked takes as many steps as there are, for each of its own.
+ */
+#define ASKED	      2000
+#define ASKED_BEFORE  30000
+#define ASKED_THREADS 2000
+
+/* How much longer it may take: more than the noise of a busy machine. */
+#define TOLERATED      3
+#define TOLERATED_ONCE 20 /* what is not the shortest of many tries */
+
+struct asker {
+	pid_t pid;
+	int ready, go;
+};
+
+static void *ask_thread(void *ready)
+{
+	if (do_place(test_open(), NULL))
+		_exit(65);
+	MUST(write(*(int *)ready, "", 1) == 1);
+	for (;;)
+		pause();
+}
+
+static void ask_in_threads(int ready)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+	int i;
+
+	MUST(!pthread_attr_init(&attr) && !pthread_attr_setstacksize(&attr, 64 * 1024));
+	for (i = 0; i < ASKED_THREADS; i++)
+		if (pthread_create(&t, &attr, ask_thread, &ready))
+			_exit(66);
+}
+
+static void ask_on_files(int files, bool really, int ready)
+{
+	int fd, i;
+
+	for (i = 0; i < files; i++) {
+		fd = test_open();
+		if (fd < 0 || (really && do_place(fd, NULL)))
+			_exit(67);
+	}
+	MUST(write(ready, "", 1) == 1);
+}
+
+/* A child that asks for placement, and executes something when it is told to. */
+static void asker_new(struct asker *a, int files, bool really, bool threads)
+{
+	struct rlimit limit = { 2 * ASKED_BEFORE, 2 * ASKED_BEFORE };
+	int ready[2], go[2], n = threads ? ASKED_THREADS : 1;
+	char c;
+
+	MUST(!pipe2(ready, O_CLOEXEC) && !pipe2(go, O_CLOEXEC));
+	fflush(stdout);
+	a->pid = fork();
+	MUST(a->pid >= 0);
+	if (!a->pid) {
+		setrlimit(RLIMIT_NOFILE, &limit);
+		close(go[1]);
+		if (threads)
+			ask_in_threads(ready[1]);
+		else
+			ask_on_files(files, really, ready[1]);
+		if (read(go[0], &c, 1) != 1)
+			_exit(68);
+		/* Refused, or not: that takes little time, and is one exec. */
+		execl(tiny_fixed, "tiny", "ends", NULL);
+		_exit(0);
+	}
+	close(ready[1]);
+	close(go[0]);
+	while (n--)
+		MUST(read(ready[0], &c, 1) == 1);
+	close(ready[0]);
+	a->go = go[1];
+}
+
+static void asker_kill(struct asker *a)
+{
+	kill(a->pid, SIGKILL);
+	test_wait(a->pid);
+	close(a->go);
+}
+
+/* How long its exec takes. */
+static u64 asker_exec(struct asker *a)
+{
+	u64 start = test_now_ns();
+
+	MUST(write(a->go, "", 1) == 1);
+	CHECK(!test_wait(a->pid), "the program");
+	close(a->go);
+	return test_now_ns() - start;
+}
+
+static u64 one_exec(void)
+{
+	u64 start = test_now_ns();
+	pid_t pid = vfork();
+
+	if (!pid) {
+		execl(tiny_fixed, "tiny", "ends", NULL);
+		_exit(69);
+	}
+	MUST(pid > 0 && waitpid(pid, NULL, 0) == pid);
+	return test_now_ns() - start;
+}
+
+/* The shortest time in which somebody else executes a program. */
+static u64 others_exec(void)
+{
+	u64 best = ~0UL, t;
+	int i;
+
+	for (i = 0; i < 30; i++) {
+		t = one_exec();
+		best = t < best ? t : best;
+	}
+	return best;
+}
+
+static void check_time(const char *what, u64 time, u64 before, u64 tolerated)
+{
+	printf("# %s: %lu us, without %lu us\n", what, time / 1000, before / 1000);
+	CHECK(time < tolerated * before, "%s: %lu us, without %lu us", what, time / 1000,
+	      before / 1000);
+}
+
+static void many_requests(void)
+{
+	struct asker plain, before, asks;
+	u64 ordinary, alone;
+
+	test_begin("an exec takes as long, however much others have asked for");
+	ordinary = others_exec();
+	asker_new(&plain, ASKED, false, false);
+	alone = asker_exec(&plain);
+	asker_new(&asks, ASKED, true, false);
+	asker_new(&before, ASKED_BEFORE, true, false);
+	check_time("somebody's, with requests on many files", others_exec(), ordinary, TOLERATED);
+	check_time("who has asked itself", asker_exec(&asks), alone, TOLERATED_ONCE);
+	asker_kill(&before);
+	asker_new(&before, 0, true, true);
+	check_time("somebody's, with requests of many threads", others_exec(), ordinary, TOLERATED);
+	asker_kill(&before);
+	test_end();
+}
+
 #define SWITCH "/sys/module/rpal/parameters/enable"
 
 enum { REGISTER, IS_SERVICE };
@@ -808,6 +1036,8 @@ int main(int argc, char **argv)
 	requests();
 	scripts();
 	marks();
+	strangers();
+	many_requests();
 	groups();
 	slots();
 	off_switch();

@@ -11,7 +11,7 @@ test-programs: $(GB_)/static-placement $(GB_)/tiny $(GB_)/tiny-fixed
 
 # The tests of memory use the kernel's interface alone, so that a fault of the
 # library is not taken for one of the module.
-GUEST_PLAIN	:= place placement elf-segments refusals services sharing pkeys no-pkeys hooks \
+GUEST_PLAIN	:= place placement elf-segments probes refusals services sharing pkeys no-pkeys hooks \
 		   ordinary health bench-ordinary consent limits holes
 
 $(GUEST_PLAIN:%=$(GB_)/%): $(GB_)/%: $(B)/obj/tests/guest/%.c.o $(GUEST_COMMON)
