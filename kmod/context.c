@@ -195,7 +195,8 @@ void rpal_context_enter(const struct rpal_context *ctx)
 	/* Whatever the source says: user code, that can be interrupted. */
 	regs->cs = __USER_CS;
 	regs->ss = __USER_DS;
-	regs->flags |= X86_EFLAGS_IF;
+	regs->flags = (regs->flags & (USER_FLAGS | X86_EFLAGS_TF)) |
+		      X86_EFLAGS_IF | X86_EFLAGS_FIXED;
 	/* Whoever steps through this task goes on with it. */
 	if (test_thread_flag(TIF_SINGLESTEP))
 		regs->flags |= X86_EFLAGS_TF;

@@ -47,8 +47,8 @@ static inline void rpal_mailbox_move(struct rpal_tcb *t, enum rpal_mailbox from,
 {
 	lockdep_assert_held(&t->lock);
 	/* User space changes words, not this. */
-	WARN_ON_ONCE(t->mailbox != from);
-	smp_store_release(&t->mailbox, to);
+	if (!WARN_ON_ONCE(t->mailbox != from))
+		smp_store_release(&t->mailbox, to);
 }
 
 #endif /* RPAL_MAILBOX_H */
