@@ -46,7 +46,7 @@ struct fuzz_place {
 struct fuzz_board {
 	volatile u64 limit, ops;
 	volatile u32 seed;
-	bool trace, loud;
+	bool trace, loud, probes;
 	struct fuzz_place place[FUZZ_PLACES];
 	/* who has nothing to do with it */
 	volatile u32 good_id[2];
@@ -61,7 +61,8 @@ struct fuzz_board {
 
 /* Not seen by workers. */
 struct fuzz_good {
-	volatile int calls, wrong, stop;
+	volatile int calls, looks, wrong, stop;
+	char why[192]; /* what was seen first */
 };
 
 extern struct fuzz_board *board;
@@ -160,6 +161,38 @@ void op_connect(void);
 void op_read(void);
 void op_poll(void);
 
+/* ---------------------------------------------------------------- layout.c */
+
+void op_edge(void);
+void op_stack(void);
+void op_area_pieces(void);
+void op_audit(void);
+void op_huge(void);
+void op_memfd(void);
+void op_pages(void);
+void op_uffd(void);
+void op_elf(void);
+
+/* ----------------------------------------------------------------- watch.c */
+
+void op_perf(void);
+void op_trace(void);
+void op_seccomp(void);
+void op_freeze(void);
+void op_other_user(void);
+void op_kvm(void);
+void op_outlive(void);
+void op_scribble(void);
+
+/* ------------------------------------------------------------------ good.c */
+
+/* Say what was seen, in a sentence. */
+void fuzz_good_wrong(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* @alone: nobody else has a handler in this process. */
+void fuzz_good_begin(bool alone);
+void fuzz_good_look(void);
+int fuzz_bystander_role(void);
+
 /* --------------------------------------------------------------- process.c */
 
 void fuzz_signals(void);
@@ -167,6 +200,7 @@ void op_thread(void);
 void op_fork(void);
 void op_vfork(void);
 void op_exec(void);
+void fuzz_exec_now(void);
 void op_signal(void);
 void op_rights(void);
 
