@@ -175,6 +175,8 @@ void op_elf(void);
 
 /* ----------------------------------------------------------------- watch.c */
 
+/* For the driver: what the workers watch with is there all the time. */
+void fuzz_hold_events(void);
 void op_perf(void);
 void op_trace(void);
 void op_seccomp(void);

@@ -469,6 +469,7 @@ int main(int argc, char **argv)
 	test_write_file("/proc/sys/kernel/pid_max", "4194304");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	test_write_file("/sys/kernel/mm/ksm/run", "1");
+	fuzz_hold_events();
 	read_memory(before);
 	start_bystander();
 	caller = start_caller();
@@ -476,6 +477,7 @@ int main(int argc, char **argv)
 	end_caller(caller);
 	end_bystander();
 	reap_all();
+	test_write_file("/sys/kernel/mm/ksm/run", "0");
 	remove_groups();
 	check_gone();
 	check_memory();

@@ -61,6 +61,26 @@ static void set_probe(struct perf_event_attr *a)
 	a->freq = 0;
 }
 
+static const u64 kinds[] = { PERF_COUNT_SW_CPU_CLOCK, PERF_COUNT_SW_PAGE_FAULTS,
+			     PERF_COUNT_SW_CONTEXT_SWITCHES, PERF_COUNT_SW_CPU_MIGRATIONS };
+
+/*
+ * One of each kind, for good: with the first and the last one the kernel patches its
+ * code, and QEMU may go on with the old one.
+ */
+void fuzz_hold_events(void)
+{
+	struct perf_event_attr a = { .size = sizeof(a), .type = PERF_TYPE_SOFTWARE };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		a.config = kinds[i];
+		/* Without it there are no profilers here. */
+		if (syscall(SYS_perf_event_open, &a, 0, -1, -1, PERF_FLAG_FD_CLOEXEC) < 0)
+			return;
+	}
+}
+
 /* Samples with the user's stack and chain of calls, which are read wherever they are. */
 void op_perf(void)
 {
@@ -81,9 +101,7 @@ void op_perf(void)
 	int fd;
 
 	if (one_in(4))
-		a.config = PICK(((const u64[]){ PERF_COUNT_SW_PAGE_FAULTS,
-						PERF_COUNT_SW_CONTEXT_SWITCHES,
-						PERF_COUNT_SW_CPU_MIGRATIONS }));
+		a.config = PICK(kinds);
 	if (board->probes && one_in(4))
 		set_probe(&a);
 	fd = syscall(SYS_perf_event_open, &a, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
