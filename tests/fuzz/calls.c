@@ -73,7 +73,8 @@ static void good_round(struct call_peer *p, u64 i)
 
 	buf[i % 20] = i;
 	expect(!rpal_call(p->id, P_SUM, buf, sizeof(buf), &r) &&
-	       r == p_sum(buf, sizeof(buf), NULL, NULL), "a call has failed");
+		       r == p_sum(buf, sizeof(buf), NULL, NULL),
+	       "a call has failed");
 	expect(!rpal_call(p->id, P_GETPID, NULL, 0, &r) && r == p->child.pid,
 	       "a call that enters the kernel has failed");
 }

@@ -442,8 +442,8 @@ static u64 elf_address(void)
 
 static void fill_header(Elf64_Phdr *p)
 {
-	static const u32 types[] = { PT_LOAD, PT_LOAD, PT_LOAD, PT_LOAD, PT_GNU_STACK, PT_TLS,
-				     PT_GNU_PROPERTY };
+	static const u32 types[] = { PT_LOAD,	   PT_LOAD, PT_LOAD,	    PT_LOAD,
+				     PT_GNU_STACK, PT_TLS,  PT_GNU_PROPERTY };
 	static const u64 aligns[] = { PAGE, PAGE, PAGE, HUGE, GB, 0, 3, 1ULL << 63 };
 
 	p->p_type = PICK(types);
@@ -474,9 +474,13 @@ static int make_elf(void)
 	e->e_phnum = n;
 	for (i = 0; i < n; i++)
 		fill_header(p + i);
-	p[real] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_flags = PF_R | PF_X,
-				.p_vaddr = ELF_IMAGE, .p_paddr = ELF_IMAGE,
-				.p_filesz = 2 * PAGE, .p_memsz = 2 * PAGE, .p_align = PAGE };
+	p[real] = (Elf64_Phdr){ .p_type = PT_LOAD,
+				.p_flags = PF_R | PF_X,
+				.p_vaddr = ELF_IMAGE,
+				.p_paddr = ELF_IMAGE,
+				.p_filesz = 2 * PAGE,
+				.p_memsz = 2 * PAGE,
+				.p_align = PAGE };
 	memcpy(page + PAGE, elf_code, sizeof(elf_code));
 	fd = memfd_create("fuzz-elf", 0);
 	if (fd >= 0 && write(fd, page, sizeof(page)) != sizeof(page)) {

@@ -36,12 +36,11 @@ static struct worker {
 	u64 since; /* it has done none more since then */
 } workers[FUZZ_PLACES];
 
-static const struct test_role roles[] = { { "worker", fuzz_worker_role },
-					  { "visitor", fuzz_visitor_role },
-					  { "server", fuzz_server_role },
-					  { "caller", fuzz_caller_role },
-					  { "bystander", fuzz_bystander_role },
-					  {} };
+static const struct test_role roles[] = {
+	{ "worker", fuzz_worker_role },	      { "visitor", fuzz_visitor_role },
+	{ "server", fuzz_server_role },	      { "caller", fuzz_caller_role },
+	{ "bystander", fuzz_bystander_role }, {}
+};
 
 static void wrong(const char *what, long value)
 {
@@ -490,7 +489,7 @@ int main(int argc, char **argv)
 	       "links=%lu calls=%lu claims=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d looks=%d seconds=%lu\n",
 	       getenv("RPAL_KERNEL") ?: "?", done < limit ? done : limit, bad, seed, lives, kills,
 	       stuck, board->services, board->links, board->calls, board->claims, board->threads,
-	       board->forks, board->execs, board->passed, fuzz_good->calls,
-	       fuzz_good->looks, (test_now_ns() - begin) / SECOND);
+	       board->forks, board->execs, board->passed, fuzz_good->calls, fuzz_good->looks,
+	       (test_now_ns() - begin) / SECOND);
 	return bad != 0;
 }
