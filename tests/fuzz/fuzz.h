@@ -33,6 +33,27 @@
 #define FUZZ_ARENA	(200 * GB)
 #define FUZZ_ARENA_SIZE (4 * MB)
 
+/* Moves of which it is counted how often the kernel has let them happen. */
+enum fuzz_move {
+	MOVE_EDGE,
+	MOVE_STACK,
+	MOVE_AREA,
+	MOVE_AUDIT,
+	MOVE_COLLAPSE,
+	MOVE_HUGETLB,
+	MOVE_SECRET,
+	MOVE_UFFD,
+	MOVE_PERF,
+	MOVE_PROBE,
+	MOVE_TRACE,
+	MOVE_SECCOMP,
+	MOVE_FREEZE,
+	MOVE_KVM,
+	MOVE_OUTLIVE,
+	MOVE_SCRIBBLE,
+	FUZZ_MOVES
+};
+
 /* What a worker tells the others; anything of it may be old. */
 struct fuzz_place {
 	volatile pid_t pid;
@@ -55,6 +76,7 @@ struct fuzz_board {
 	/* how much there was */
 	volatile u64 services, claims, passed, links, calls, threads, forks, execs;
 	volatile u64 tried[FUZZ_COMMANDS], done[FUZZ_COMMANDS];
+	volatile u64 moves[FUZZ_MOVES];
 	volatile u32 bad;
 	char why[256];
 };
@@ -107,6 +129,11 @@ static inline struct fuzz_place *any_place(void)
 static inline void fuzz_count(volatile u64 *n)
 {
 	__atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
+}
+
+static inline void fuzz_moved(enum fuzz_move m)
+{
+	fuzz_count(&board->moves[m]);
 }
 
 /* ----------------------------------------------------------------- ioctl.c */

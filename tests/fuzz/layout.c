@@ -85,6 +85,7 @@ void op_edge(void)
 
 	if (p == MAP_FAILED)
 		return;
+	fuzz_moved(MOVE_EDGE);
 	touch_below((u64)p + (one_in(2) ? len : 0));
 	if (one_in(2))
 		madvise(p, len, MADV_DONTNEED);
@@ -138,6 +139,7 @@ void op_stack(void)
 	p = mremap((void *)from, len, len2, MREMAP_MAYMOVE | PICK(flags), where_to(len2));
 	if (p == MAP_FAILED)
 		return;
+	fuzz_moved(MOVE_STACK);
 	if (one_in(4))
 		munmap(p + (len2 > PAGE ? PAGE : 0), PAGE);
 	if (one_in(4))
@@ -183,7 +185,10 @@ void op_area_pieces(void)
 		p = mmap((void *)to, PAGE, RW, MAP_SHARED | MAP_FIXED_NOREPLACE, fuzz_service_fd,
 			 off);
 	}
-	if (p != MAP_FAILED && !one_in(4))
+	if (p == MAP_FAILED)
+		return;
+	fuzz_moved(MOVE_AREA);
+	if (!one_in(4))
 		munmap(p, PAGE);
 }
 
@@ -225,6 +230,8 @@ void op_audit(void)
 		return;
 	if (!test_self(fd, &self) && self.base == fuzz_self.base && self.end == fuzz_self.end)
 		test_for_each_vma(false, audit_one, &a);
+	if (a.inside)
+		fuzz_moved(MOVE_AUDIT);
 	if (a.inside && a.outside)
 		fuzz_bad("%u mappings outside of the slot at %lx, one is %lx-%lx", a.outside,
 			 (u64)self.base, a.start, a.end);
@@ -255,7 +262,8 @@ void op_huge(void)
 		fill_pages(p, HUGE);
 		break;
 	case 2:
-		madvise(p, HUGE, MADV_COLLAPSE);
+		if (!madvise(p, HUGE, MADV_COLLAPSE))
+			fuzz_moved(MOVE_COLLAPSE);
 		break;
 	case 3:
 		mprotect(part, PAGE, one_in(2) ? PROT_READ : RW);
@@ -273,8 +281,10 @@ void op_huge(void)
 		break;
 	default:
 		p = mmap(p, HUGE, RW, ANON | MAP_FIXED | MAP_HUGETLB, -1, 0);
-		if (p != MAP_FAILED)
+		if (p != MAP_FAILED) {
+			fuzz_moved(MOVE_HUGETLB);
 			fill_pages(p, HUGE);
+		}
 	}
 }
 
@@ -334,8 +344,10 @@ void op_pages(void)
 			return;
 		if (!ftruncate(fd, len)) {
 			p = mmap((void *)addr, len, RW, MAP_SHARED | MAP_FIXED, fd, 0);
-			if (p != MAP_FAILED)
+			if (p != MAP_FAILED) {
+				fuzz_moved(MOVE_SECRET);
 				fill_pages(p, len);
+			}
 		}
 		close(fd);
 	}
@@ -407,6 +419,7 @@ void op_uffd(void)
 		free(a);
 		return;
 	}
+	fuzz_moved(MOVE_UFFD);
 	if (one_in(2))
 		test_store((void *)v, 1);
 	else

@@ -433,6 +433,26 @@ static void check_memory(void)
 		wrong("slabs have grown, in kB", now[1] - before[1]);
 }
 
+static void print_moves(void)
+{
+	static const char *const names[] = {
+		[MOVE_EDGE] = "edge",	      [MOVE_STACK] = "stack",
+		[MOVE_AREA] = "area",	      [MOVE_AUDIT] = "audit",
+		[MOVE_COLLAPSE] = "collapse", [MOVE_HUGETLB] = "hugetlb",
+		[MOVE_SECRET] = "secret",     [MOVE_UFFD] = "uffd",
+		[MOVE_PERF] = "perf",	      [MOVE_PROBE] = "probe",
+		[MOVE_TRACE] = "trace",	      [MOVE_SECCOMP] = "seccomp",
+		[MOVE_FREEZE] = "freeze",     [MOVE_KVM] = "kvm",
+		[MOVE_OUTLIVE] = "outlive",   [MOVE_SCRIBBLE] = "scribble",
+	};
+	u32 i;
+
+	printf("# moves:");
+	for (i = 0; i < FUZZ_MOVES; i++)
+		printf(" %s %lu", names[i], board->moves[i]);
+	printf("\n");
+}
+
 static void remove_groups(void)
 {
 	char dir[48];
@@ -468,6 +488,7 @@ int main(int argc, char **argv)
 	test_write_file("/proc/sys/kernel/pid_max", "4194304");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	test_write_file("/sys/kernel/mm/ksm/run", "1");
+	test_write_file("/proc/sys/vm/nr_hugepages", "8");
 	fuzz_hold_events();
 	read_memory(before);
 	start_bystander();
@@ -477,6 +498,7 @@ int main(int argc, char **argv)
 	end_bystander();
 	reap_all();
 	test_write_file("/sys/kernel/mm/ksm/run", "0");
+	test_write_file("/proc/sys/vm/nr_hugepages", "0");
 	remove_groups();
 	check_gone();
 	check_memory();
@@ -485,6 +507,7 @@ int main(int argc, char **argv)
 		wrong(board->why, 0);
 	print_ends();
 	fuzz_print_commands();
+	print_moves();
 	printf("stress: name=fuzz kernel=%s n=%lu bad=%u seed=%u lives=%lu kills=%lu stuck=%lu services=%lu "
 	       "links=%lu calls=%lu claims=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d looks=%d seconds=%lu\n",
 	       getenv("RPAL_KERNEL") ?: "?", done < limit ? done : limit, bad, seed, lives, kills,

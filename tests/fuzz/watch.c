@@ -112,6 +112,7 @@ void op_perf(void)
 	fd = syscall(SYS_perf_event_open, &a, tid, -1, -1, PERF_FLAG_FD_CLOEXEC);
 	if (fd < 0)
 		return;
+	fuzz_moved(a.type == PERF_TYPE_SOFTWARE ? MOVE_PERF : MOVE_PROBE);
 	p = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	usleep(below(3000));
 	if (p != MAP_FAILED)
@@ -129,6 +130,7 @@ static void one_step(pid_t tid)
 
 	if (ptrace(PTRACE_GETREGS, tid, 0, &regs))
 		return;
+	fuzz_moved(MOVE_TRACE);
 	switch (below(8)) {
 	case 0:
 		regs.rax = random64();
@@ -204,6 +206,7 @@ static void *in_sandbox(void *n)
 	if ((uintptr_t)n & 1)
 		fuzz_be_called(2);
 	if (sandbox()) {
+		fuzz_moved(MOVE_SECCOMP);
 		syscall(SYS_getppid);
 		fuzz_be_called(1);
 		fuzz_run(0x30000 + (uintptr_t)n, 8);
@@ -250,7 +253,8 @@ void op_freeze(void)
 	mkdir(dir, 0755);
 	if (!put(dir, "cgroup.procs", pid))
 		return;
-	put(dir, "cgroup.freeze", "1");
+	if (put(dir, "cgroup.freeze", "1"))
+		fuzz_moved(MOVE_FREEZE);
 	usleep(below(2000));
 	put(dir, "cgroup.freeze", "0");
 }
@@ -292,6 +296,7 @@ void op_kvm(void)
 		sregs.cs.base = sregs.cs.selector = 0;
 		ioctl(cpu, KVM_SET_SREGS, &sregs);
 		ioctl(cpu, KVM_RUN, 0);
+		fuzz_moved(MOVE_KVM);
 	}
 	close(cpu);
 	close(vm);
@@ -329,7 +334,9 @@ void op_outlive(void)
 	fuzz_count(&board->forks);
 	if (clone(outlive, stack + (64 << 10), CLONE_VM | SIGCHLD, NULL) < 0)
 		munmap(stack, 64 << 10);
-	else if (one_in(2))
+	else
+		fuzz_moved(MOVE_OUTLIVE);
+	if (one_in(2))
 		fuzz_exec_now();
 }
 
@@ -370,6 +377,7 @@ void op_scribble(void)
 	/* It is the end of most who call. */
 	if (!to_area || !from_area || !one_in(4))
 		return;
+	fuzz_moved(MOVE_SCRIBBLE);
 	while (n--) {
 		word = PICK(words);
 		from = (u64 *)(from_area + below(12) * RPAL_BLOCK_SIZE) + word;
