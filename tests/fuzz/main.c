@@ -8,7 +8,7 @@
  *
  * What a worker does follows from the seed; what comes of it, also from chance.
  * With "trace" each operation is told to the kernel's log first, which is slow;
- * with "loud" workers say how they crash; with "probes" there are uprobes in what
+ * with "loud" workers say how they crash; with "probes" there are profilers and uprobes in what
  * is called, too. A process that is not placed must not notice anything, either.
  */
 #include "fuzz.h"
@@ -489,7 +489,8 @@ int main(int argc, char **argv)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	test_write_file("/sys/kernel/mm/ksm/run", "1");
 	test_write_file("/proc/sys/vm/nr_hugepages", "8");
-	fuzz_hold_events();
+	if (board->probes)
+		fuzz_hold_events();
 	read_memory(before);
 	start_bystander();
 	caller = start_caller();
