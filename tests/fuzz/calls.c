@@ -60,10 +60,10 @@ static int make_channel(int service)
 	return fd;
 }
 
-static void expect(bool ok)
+static void expect(bool ok, const char *what)
 {
 	if (!ok)
-		fuzz_good->wrong++;
+		fuzz_good_wrong("who is not linked with any worker: %s", what);
 }
 
 static void good_round(struct call_peer *p, u64 i)
@@ -73,8 +73,10 @@ static void good_round(struct call_peer *p, u64 i)
 
 	buf[i % 20] = i;
 	expect(!rpal_call(p->id, P_SUM, buf, sizeof(buf), &r) &&
-	       r == p_sum(buf, sizeof(buf), NULL, NULL));
-	expect(!rpal_call(p->id, P_GETPID, NULL, 0, &r) && r == p->child.pid);
+		       r == p_sum(buf, sizeof(buf), NULL, NULL),
+	       "a call has failed");
+	expect(!rpal_call(p->id, P_GETPID, NULL, 0, &r) && r == p->child.pid,
+	       "a call that enters the kernel has failed");
 }
 
 int fuzz_caller_role(void)
@@ -93,12 +95,13 @@ int fuzz_caller_role(void)
 	pfd = (struct pollfd){ .fd = make_channel(service), .events = POLLIN };
 	board->good_id[0] = rpal_get_service_id();
 	board->good_id[1] = p.id;
+	fuzz_good_begin(false);
 	for (i = 0; !fuzz_good->stop; i++) {
 		good_round(&p, i);
-		expect(poll(&pfd, 1, 0) == 0);
-		expect(board->leaked != secret);
+		expect(poll(&pfd, 1, 0) == 0, "its channel was notified");
+		expect(board->leaked != secret, "its memory was read");
+		fuzz_good_look();
 		fuzz_good->calls++;
-		usleep(2000);
 	}
 	call_peer_end(&p);
 	return fuzz_good->wrong != 0;

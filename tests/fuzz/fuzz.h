@@ -33,6 +33,27 @@
 #define FUZZ_ARENA	(200 * GB)
 #define FUZZ_ARENA_SIZE (4 * MB)
 
+/* Moves of which it is counted how often the kernel has let them happen. */
+enum fuzz_move {
+	MOVE_EDGE,
+	MOVE_STACK,
+	MOVE_AREA,
+	MOVE_AUDIT,
+	MOVE_COLLAPSE,
+	MOVE_HUGETLB,
+	MOVE_SECRET,
+	MOVE_UFFD,
+	MOVE_PERF,
+	MOVE_PROBE,
+	MOVE_TRACE,
+	MOVE_SECCOMP,
+	MOVE_FREEZE,
+	MOVE_KVM,
+	MOVE_OUTLIVE,
+	MOVE_SCRIBBLE,
+	FUZZ_MOVES
+};
+
 /* What a worker tells the others; anything of it may be old. */
 struct fuzz_place {
 	volatile pid_t pid;
@@ -46,7 +67,7 @@ struct fuzz_place {
 struct fuzz_board {
 	volatile u64 limit, ops;
 	volatile u32 seed;
-	bool trace, loud;
+	bool trace, loud, probes;
 	struct fuzz_place place[FUZZ_PLACES];
 	/* who has nothing to do with it */
 	volatile u32 good_id[2];
@@ -55,13 +76,15 @@ struct fuzz_board {
 	/* how much there was */
 	volatile u64 services, claims, passed, links, calls, threads, forks, execs;
 	volatile u64 tried[FUZZ_COMMANDS], done[FUZZ_COMMANDS];
+	volatile u64 moves[FUZZ_MOVES];
 	volatile u32 bad;
 	char why[256];
 };
 
 /* Not seen by workers. */
 struct fuzz_good {
-	volatile int calls, wrong, stop;
+	volatile int calls, looks, wrong, stop;
+	char why[192]; /* what was seen first */
 };
 
 extern struct fuzz_board *board;
@@ -106,6 +129,11 @@ static inline struct fuzz_place *any_place(void)
 static inline void fuzz_count(volatile u64 *n)
 {
 	__atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
+}
+
+static inline void fuzz_moved(enum fuzz_move m)
+{
+	fuzz_count(&board->moves[m]);
 }
 
 /* ----------------------------------------------------------------- ioctl.c */
@@ -160,6 +188,40 @@ void op_connect(void);
 void op_read(void);
 void op_poll(void);
 
+/* ---------------------------------------------------------------- layout.c */
+
+void op_edge(void);
+void op_stack(void);
+void op_area_pieces(void);
+void op_audit(void);
+void op_huge(void);
+void op_memfd(void);
+void op_pages(void);
+void op_uffd(void);
+void op_elf(void);
+
+/* ----------------------------------------------------------------- watch.c */
+
+/* For the driver: what the workers watch with is there all the time. */
+void fuzz_hold_events(void);
+void op_perf(void);
+void op_trace(void);
+void op_seccomp(void);
+void op_freeze(void);
+void op_other_user(void);
+void op_kvm(void);
+void op_outlive(void);
+void op_scribble(void);
+
+/* ------------------------------------------------------------------ good.c */
+
+/* Say what was seen, in a sentence. */
+void fuzz_good_wrong(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* @alone: nobody else has a handler in this process. */
+void fuzz_good_begin(bool alone);
+void fuzz_good_look(void);
+int fuzz_bystander_role(void);
+
 /* --------------------------------------------------------------- process.c */
 
 void fuzz_signals(void);
@@ -167,6 +229,7 @@ void op_thread(void);
 void op_fork(void);
 void op_vfork(void);
 void op_exec(void);
+void fuzz_exec_now(void);
 void op_signal(void);
 void op_rights(void);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * stress-fuzz N [SEED [trace|loud]]: N operations of workers that use the module in
+ * stress-fuzz N [SEED [trace|loud|probes]]: N operations of workers that use the module in
  * every way that it is not meant for, and in some that it is. They may die of it,
  * and are killed at random moments, and started again. Nothing else may suffer:
  * not the kernel, not the driver, not two services that have nothing to do with
@@ -8,7 +8,8 @@
  *
  * What a worker does follows from the seed; what comes of it, also from chance.
  * With "trace" each operation is told to the kernel's log first, which is slow;
- * with "loud" workers say how they crash.
+ * with "loud" workers say how they crash; with "probes" there are profilers and uprobes in what
+ * is called, too. A process that is not placed must not notice anything, either.
  */
 #include "fuzz.h"
 
@@ -26,6 +27,7 @@ static u32 seed;
 static int shared_fd, good_fd;
 static u32 bad;
 static u64 lives, kills, stuck;
+static pid_t bystander;
 
 static struct worker {
 	struct test_child child;
@@ -34,11 +36,11 @@ static struct worker {
 	u64 since; /* it has done none more since then */
 } workers[FUZZ_PLACES];
 
-static const struct test_role roles[] = { { "worker", fuzz_worker_role },
-					  { "visitor", fuzz_visitor_role },
-					  { "server", fuzz_server_role },
-					  { "caller", fuzz_caller_role },
-					  {} };
+static const struct test_role roles[] = {
+	{ "worker", fuzz_worker_role },	      { "visitor", fuzz_visitor_role },
+	{ "server", fuzz_server_role },	      { "caller", fuzz_caller_role },
+	{ "bystander", fuzz_bystander_role }, {}
+};
 
 static void wrong(const char *what, long value)
 {
@@ -136,8 +138,9 @@ static bool reap(pid_t caller)
 	u32 i;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid == caller) {
-			wrong("the caller has ended", status);
+		if (pid == caller || pid == bystander) {
+			wrong(pid == caller ? "the caller has ended" : "the bystander has ended",
+			      status);
 			return false;
 		}
 		for (i = 0; i < FUZZ_PLACES; i++) {
@@ -202,8 +205,8 @@ static bool more_to_do(void)
 
 static void supervise(pid_t caller)
 {
-	u64 ops = 0, since = test_now_ns(), calls_since = since;
-	int calls = 0;
+	u64 ops = 0, since = test_now_ns(), calls_since = since, looks_since = since;
+	int calls = 0, looks = 0;
 	u32 i;
 
 	while (more_to_do() && !bad && board->bad != FUZZ_BAD && !fuzz_good->wrong) {
@@ -223,6 +226,12 @@ static void supervise(pid_t caller)
 			ops = board->ops;
 			calls = fuzz_good->calls;
 		}
+		if (looks != fuzz_good->looks) {
+			looks = fuzz_good->looks;
+			looks_since = test_now_ns();
+		}
+		if (test_now_ns() - looks_since > test_patience() * SECOND)
+			wrong("the bystander stands still, after", looks);
 		if (test_now_ns() - since > test_patience() * SECOND)
 			wrong("nobody does anything, at operation", ops);
 		if (test_now_ns() - calls_since > test_patience() * SECOND)
@@ -254,6 +263,31 @@ static pid_t start_caller(void)
 	return caller.pid;
 }
 
+/* Not placed, and never will be. */
+static void start_bystander(void)
+{
+	struct test_spawn s = {
+		.role = "bystander", .unplaced = true, .shared = shared_fd, .peer = good_fd
+	};
+	struct test_child child;
+
+	MUST(!test_spawn(&child, &s));
+	bystander = child.pid;
+}
+
+static void end_bystander(void)
+{
+	int status;
+
+	if (bad)
+		kill(bystander, SIGKILL);
+	status = test_wait(bystander);
+	if (!bad && status)
+		wrong("the bystander has not ended well", status);
+	if (!bad && !fuzz_good->looks)
+		wrong("the bystander has never looked", 0);
+}
+
 static void end_caller(pid_t caller)
 {
 	int status;
@@ -265,7 +299,7 @@ static void end_caller(pid_t caller)
 	if (!bad && status)
 		wrong("the caller has not ended well", status);
 	if (fuzz_good->wrong)
-		wrong("who has nothing to do with it saw errors", fuzz_good->wrong);
+		wrong(fuzz_good->why, fuzz_good->wrong);
 }
 
 /* --------------------------------------------------------------------- end */
@@ -362,6 +396,75 @@ static void check_gone(void)
 		wrong("the module does not load again", e);
 }
 
+/* ------------------------------------------------------------------- memory */
+
+#define PAGE_TABLES "PageTables:"
+#define SLABS	    "SUnreclaim:"
+
+static long before[2];
+
+static void read_memory(long *kb)
+{
+	kb[0] = test_file_value("/proc/meminfo", PAGE_TABLES);
+	kb[1] = test_file_value("/proc/meminfo", SLABS);
+}
+
+/*
+ * What the kernel has kept. Page tables are all gone with those who had them; slabs
+ * are in part caches of the kernel's, which grow with whatever was done.
+ */
+static void check_memory(void)
+{
+	static const long most[] = { 1024, 64 << 10 };
+	u64 end = test_now_ns() + test_patience() / 3 * SECOND;
+	long now[2];
+
+	do {
+		read_memory(now);
+		if (now[0] - before[0] <= most[0] && now[1] - before[1] <= most[1])
+			break;
+		usleep(100000);
+	} while (test_now_ns() < end);
+	printf("# memory: %s %ld -> %ld kB, %s %ld -> %ld kB\n", PAGE_TABLES, before[0], now[0],
+	       SLABS, before[1], now[1]);
+	if (now[0] - before[0] > most[0])
+		wrong("page tables are left, in kB", now[0] - before[0]);
+	if (now[1] - before[1] > most[1])
+		wrong("slabs have grown, in kB", now[1] - before[1]);
+}
+
+static void print_moves(void)
+{
+	static const char *const names[] = {
+		[MOVE_EDGE] = "edge",	      [MOVE_STACK] = "stack",
+		[MOVE_AREA] = "area",	      [MOVE_AUDIT] = "audit",
+		[MOVE_COLLAPSE] = "collapse", [MOVE_HUGETLB] = "hugetlb",
+		[MOVE_SECRET] = "secret",     [MOVE_UFFD] = "uffd",
+		[MOVE_PERF] = "perf",	      [MOVE_PROBE] = "probe",
+		[MOVE_TRACE] = "trace",	      [MOVE_SECCOMP] = "seccomp",
+		[MOVE_FREEZE] = "freeze",     [MOVE_KVM] = "kvm",
+		[MOVE_OUTLIVE] = "outlive",   [MOVE_SCRIBBLE] = "scribble",
+	};
+	u32 i;
+
+	printf("# moves:");
+	for (i = 0; i < FUZZ_MOVES; i++)
+		printf(" %s %lu", names[i], board->moves[i]);
+	printf("\n");
+}
+
+static void remove_groups(void)
+{
+	char dir[48];
+	u32 i;
+
+	for (i = 0; i < FUZZ_PLACES; i++) {
+		snprintf(dir, sizeof(dir), "/sys/fs/cgroup/fuzz-%u", i);
+		if (rmdir(dir) && errno != ENOENT)
+			wrong("a group of processes stays, errno", errno);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	u64 begin = test_now_ns();
@@ -377,27 +480,40 @@ int main(int argc, char **argv)
 	board->seed = seed = argc > 2 ? strtoul(argv[2], NULL, 0) : test_random();
 	board->trace = argc > 3 && !strcmp(argv[3], "trace");
 	board->loud = argc > 3 && !strcmp(argv[3], "loud");
+	board->probes = argc > 3 && !strcmp(argv[3], "probes");
 	printf("%s: seed %u\n", test_name, board->seed);
 	fflush(stdout);
 	test_seed(board->seed);
 	/* Nobody shall be taken for one who has died. */
 	test_write_file("/proc/sys/kernel/pid_max", "4194304");
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	test_write_file("/sys/kernel/mm/ksm/run", "1");
+	test_write_file("/proc/sys/vm/nr_hugepages", "8");
+	if (board->probes)
+		fuzz_hold_events();
+	read_memory(before);
+	start_bystander();
 	caller = start_caller();
 	supervise(caller);
 	end_caller(caller);
+	end_bystander();
 	reap_all();
+	test_write_file("/sys/kernel/mm/ksm/run", "0");
+	test_write_file("/proc/sys/vm/nr_hugepages", "0");
+	remove_groups();
 	check_gone();
+	check_memory();
 	board->why[sizeof(board->why) - 1] = 0;
 	if (board->bad == FUZZ_BAD)
 		wrong(board->why, 0);
 	print_ends();
 	fuzz_print_commands();
+	print_moves();
 	printf("stress: name=fuzz kernel=%s n=%lu bad=%u seed=%u lives=%lu kills=%lu stuck=%lu services=%lu "
-	       "links=%lu calls=%lu claims=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d seconds=%lu\n",
+	       "links=%lu calls=%lu claims=%lu threads=%lu forks=%lu execs=%lu passed=%lu good=%d looks=%d seconds=%lu\n",
 	       getenv("RPAL_KERNEL") ?: "?", done < limit ? done : limit, bad, seed, lives, kills,
 	       stuck, board->services, board->links, board->calls, board->claims, board->threads,
-	       board->forks, board->execs, board->passed, fuzz_good->calls,
+	       board->forks, board->execs, board->passed, fuzz_good->calls, fuzz_good->looks,
 	       (test_now_ns() - begin) / SECOND);
 	return bad != 0;
 }

@@ -240,12 +240,16 @@ void op_vfork(void)
 	munmap(stack, STACK);
 }
 
-void op_exec(void)
+void fuzz_exec_now(void)
 {
-	if (!one_in(64))
-		return;
 	fuzz_tick(false);
 	/* A child that became a worker would be one that nobody knows or ends. */
 	exec_visitor(place->pid == getpid());
 	fuzz_tick(true);
+}
+
+void op_exec(void)
+{
+	if (one_in(64))
+		fuzz_exec_now();
 }

@@ -53,6 +53,23 @@ static const struct {
 	{ "exec", op_exec, 2 },
 	{ "signal", op_signal, 5 },
 	{ "rights", op_rights, 4 },
+	{ "edge", op_edge, 6 },
+	{ "stack", op_stack, 4 },
+	{ "area pieces", op_area_pieces, 3 },
+	{ "audit", op_audit, 1 },
+	{ "huge", op_huge, 5 },
+	{ "memfd", op_memfd, 4 },
+	{ "pages", op_pages, 4 },
+	{ "uffd", op_uffd, 2 },
+	{ "elf", op_elf, 1 },
+	{ "perf", op_perf, 3 },
+	{ "trace", op_trace, 1 },
+	{ "seccomp", op_seccomp, 1 },
+	{ "freeze", op_freeze, 1 },
+	{ "other user", op_other_user, 1 },
+	{ "kvm", op_kvm, 1 },
+	{ "outlive", op_outlive, 1 },
+	{ "scribble", op_scribble, 3 },
 };
 
 const char *fuzz_op_name(u32 op)

@@ -16,6 +16,15 @@ without_group_oom() {
 		END { if (hold) printf "%s", text }'
 }
 
+# Kernels since 6.5 tell once an hour, with a stack, that reading through the kernel
+# does not make stacks grow any more: of any process, whether or not the module is there.
+# Only the line that begins the stack is left out.
+without_gup_notice() {
+	awk '/GUP no longer grows the stack in / { lines = 8 }
+		lines-- > 0 && /Call Trace:/ { lines = 0; $0 = "" }
+		1'
+}
+
 # Lines of the log that are reports. A program's own general protection fault
 # ("traps: ...") is the program's affair. After a time-out the log holds what
 # init asked for, so the rest is left out.
@@ -23,7 +32,7 @@ reports() {
 	# Nor is what the kernel says of failures that stress-failnth has asked for.
 	sed -E -e '/(rpal-vm|system-test): time-out/,$d' \
 		-e '/ stress-failnth: vmalloc error: /,/ pages reserved/d' "$log" |
-		without_group_oom | grep -a -n -E \
+		without_group_oom | without_gup_notice | grep -a -n -E \
 		-e '\bBUG\b|\bWARNING:|\bOops\b|KASAN:|KFENCE:|UBSAN:|KCSAN:' \
 		-e 'possible circular|possible recursive|possible irq|INFO: possible' \
 		-e 'suspicious RCU|inconsistent lock state|INFO: (trying|HARDIRQ|SOFTIRQ)' \
