@@ -78,7 +78,6 @@ struct share {
  */
 #define MAX_MOVES	16
 
-
 static void add_time(struct task_struct *task, s64 run, s64 user)
 {
 	rpal_k_task_call_func(task, add_runtime, &run);

@@ -31,6 +31,7 @@
  */
 static inline enum rpal_mailbox rpal_mailbox(const struct rpal_tcb *t)
 {
+	/* Pairs with rpal_mailbox_move(). */
 	return smp_load_acquire(&t->mailbox);
 }
 
@@ -47,8 +48,10 @@ static inline void rpal_mailbox_move(struct rpal_tcb *t, enum rpal_mailbox from,
 {
 	lockdep_assert_held(&t->lock);
 	/* User space changes words, not this. */
-	if (!WARN_ON_ONCE(t->mailbox != from))
-		smp_store_release(&t->mailbox, to);
+	if (WARN_ON_ONCE(t->mailbox != from))
+		return;
+	/* With what is in the mailbox; pairs with rpal_mailbox(). */
+	smp_store_release(&t->mailbox, to);
 }
 
 #endif /* RPAL_MAILBOX_H */
