@@ -419,8 +419,9 @@ static void unread_notices(void)
 	test_begin("notices that are not read");
 	for (i = 0; i < RPAL_MAX_NOTICES + 100; i++) {
 		if (!CHECK(!puppet_request(&p[0], p[1].key, NULL) &&
-			   !puppet_request(&p[1], p[0].key, NULL) &&
-			   !puppet_release(&p[1], p[0].key, NULL), "round %d", i))
+				   !puppet_request(&p[1], p[0].key, NULL) &&
+				   !puppet_release(&p[1], p[0].key, NULL),
+			   "round %d", i))
 			break;
 	}
 	n = puppet_sys(&p[0], SYS_read, p[0].fd, p[0].buf, PUPPET_BUF);

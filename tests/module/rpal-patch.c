@@ -22,15 +22,10 @@ static void patched(struct pt_regs *regs, unsigned long error_code, unsigned lon
 	behind(regs, error_code, address);
 }
 
-static struct klp_func functions[] = {
-	{ .old_name = FUNCTION, .new_func = patched },
-	{ }
-};
+static struct klp_func functions[] = { { .old_name = FUNCTION, .new_func = patched }, {} };
 
-static struct klp_object objects[] = {
-	{ .funcs = functions },		/* no name: vmlinux */
-	{ }
-};
+static struct klp_object objects[] = { { .funcs = functions }, /* no name: vmlinux */
+				       {} };
 
 static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
